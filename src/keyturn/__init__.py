@@ -1,0 +1,3 @@
+"""Keyturn: no successor without clearance."""
+
+__version__ = "0.1.0"
