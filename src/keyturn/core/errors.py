@@ -14,7 +14,7 @@ class KeyturnError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, help: str = "") -> None:  # noqa: A002 - the field's word for a remedy
+    def __init__(self, message: str, *, help: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.help = help
@@ -37,7 +37,7 @@ class TamperDetected(KeyturnError):
 
     exit_code = 3
 
-    def __init__(self, message: str, *, help: str = "", proof: str = "") -> None:  # noqa: A002 - as above
+    def __init__(self, message: str, *, help: str = "", proof: str = "") -> None:
         super().__init__(message, help=help)
         self.proof = proof
 

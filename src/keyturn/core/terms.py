@@ -13,6 +13,12 @@ Instant = NewType("Instant", int)
 Digest = NewType("Digest", str)
 """A SHA-256 digest, written `sha256:` and 64 lower-case hexadecimal digits."""
 
+NEVER = Instant(0)
+"""The moment before every logged moment, where there is none yet."""
+
+NO_DIGEST = Digest("")
+"""Where a digest will stand once there is something to name."""
+
 
 class Gate(StrEnum):
     """A hold point: a named action that waits for people."""

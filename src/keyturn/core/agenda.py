@@ -1,0 +1,206 @@
+"""What the governor does next, read off the state alone, so that a restart after any crash simply goes on.
+
+No step is remembered anywhere but in the log: `next_step` is asked again after every entry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyturn.core.audit import pace_bound
+from keyturn.core.candidate import level_of
+from keyturn.core.decision import decide, prepare
+from keyturn.core.dossier import open_dossier, refusals
+from keyturn.core.finding import Decision, Finding, Request
+from keyturn.core.policy import Policy
+from keyturn.core.state import Candidate, Dossier, Halt, Lineage, State, Warrant
+from keyturn.core.terms import NO_DIGEST, Digest, Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Seal the founding dossier, or found the lineage once it is cleared (`decision`)."""
+
+    decision: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class Improve:
+    """Let the parent make candidate number `attempt`; `resumed` when the intent is in the log already."""
+
+    attempt: int
+    parent: Digest
+    generation: int
+    seed: int
+    warrant: str
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Run, or go on with, the trial of a candidate for one threshold."""
+
+    candidate: str
+    threshold: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Put the candidate's dossier together for people to sign."""
+
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Every finding is gone: issue the permit and release."""
+
+    candidate: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Something stands in the way that no waiting cures."""
+
+    candidate: str
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Wait for people at a gate: HELD."""
+
+    dossier: Dossier
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The `train` gate cleared: issue the warrant that this dossier describes."""
+
+    dossier: Dossier
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The `resume` gate cleared: lift the halt."""
+
+    halt: Halt
+    decision: Decision
+    dossier: Dossier
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitAudit:
+    """Wait until a person has reviewed what was released: HELD by pace."""
+
+    unaudited: int
+    bound: int
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitWarrant:
+    """There is no leave to train: none was given, or it is used up, or its window ended."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A halt stands; only a quorum lifts it. `dossier` and `decision` say how far that has come, once asked for."""
+
+    halt: Halt
+    dossier: Dossier | None
+    decision: Decision | None
+
+
+Step = Found | Improve | Try | Seal | Release | Reject | Hold | Grant | Resume | AwaitAudit | AwaitWarrant | Halted
+
+
+def next_step(state: State, now: Instant) -> Step:
+    """The one thing to do next; asks for a founded project with an adopted policy."""
+    if state.halt is not None:
+        return _halted(state, state.halt, now)
+    if state.lineage is None:
+        return _founding(state, now)
+    open_candidate = next((c for c in state.candidates.values() if c.status == "proposed"), None)
+    if open_candidate is not None and state.current is not None:
+        return _weigh(state, state.current.policy, open_candidate, now)
+    return _train(state, state.lineage, now)
+
+
+def _halted(state: State, halt: Halt, now: Instant) -> Step:
+    dossier = open_dossier(state, Request("ResumeLoop", NO_DIGEST), now)
+    if dossier is None or dossier.document.get("halt") != halt.id:
+        return Halted(halt, None, None)
+    decision = decide(state, Request("ResumeLoop", dossier.digest), now)
+    return Resume(halt, decision, dossier) if decision.cleared else Halted(halt, dossier, decision)
+
+
+def _founding(state: State, now: Instant) -> Step:
+    dossier = open_dossier(state, Request("FoundLineage", NO_DIGEST), now)
+    if dossier is None:
+        return Found(None)
+    decision = decide(state, Request("FoundLineage", dossier.digest), now)
+    return Found(decision) if decision.cleared else Hold(dossier, decision)
+
+
+def _weigh(state: State, policy: Policy, candidate: Candidate, now: Instant) -> Step:
+    """Try every threshold, then ask people, then release or reject."""
+    for threshold in policy.thresholds:
+        if threshold.id not in candidate.evidence:
+            return Try(candidate.name, threshold.id)
+    request = Request("ReleaseCandidate", candidate.dossier, candidate.name)
+    prepared = prepare(state, request, now)
+    incurable = refusals(prepared.findings)
+    if incurable:
+        return Reject(candidate.name, incurable)
+    if prepared.findings and state.lineage is not None:
+        return AwaitAudit(state.lineage.unaudited, pace_bound(state, candidate.name))
+    dossier = open_dossier(state, request, now)
+    if dossier is None:
+        return Seal(candidate.name)
+    decision = decide(state, Request(request.name, dossier.digest, candidate.name), now)
+    if decision.cleared:
+        return Release(candidate.name, decision)
+    incurable = refusals(decision.findings)
+    return Reject(candidate.name, incurable) if incurable else Hold(dossier, decision)
+
+
+def _train(state: State, lineage: Lineage, now: Instant) -> Step:
+    """Go on with a started attempt, or start the next one if pace and warrant allow it."""
+    running = next((a for a in state.attempts.values() if not a.outcome), None)
+    if running is not None:
+        return Improve(running.number, running.parent, running.generation, running.seed, running.warrant, True)
+    bound = pace_bound(state)
+    if lineage.unaudited >= bound:
+        return AwaitAudit(lineage.unaudited, bound)
+    warrant = state.warrant
+    lack = _why_no_leave(state, warrant, now)
+    if warrant is None or lack:
+        return _warrant_step(state, lack, now)
+    number = len(state.attempts) + 1
+    seed = state.current.policy.subject.seed * 1000 + number if state.current else number
+    return Improve(number, lineage.parent.root, lineage.parent.number, seed, warrant.id, False)
+
+
+def _why_no_leave(state: State, warrant: Warrant | None, now: Instant) -> str:
+    if warrant is None:
+        return "no warrant has been given"
+    if warrant.used >= warrant.candidates_max:
+        return f"the warrant for {warrant.candidates_max} candidate(s) is used up"
+    if now >= warrant.expires_at:
+        return "the warrant's window has ended"
+    if level_of(state, "") > warrant.level_ceiling:
+        return f"the lineage reached level {level_of(state, '')}; the warrant ends at level {warrant.level_ceiling}"
+    return ""
+
+
+def _warrant_step(state: State, lack: str, now: Instant) -> Step:
+    dossier = open_dossier(state, Request("IssueWarrant", NO_DIGEST), now)
+    if dossier is None:
+        return AwaitWarrant(lack)
+    decision = decide(state, Request("IssueWarrant", dossier.digest), now)
+    return Grant(dossier, decision) if decision.cleared else Hold(dossier, decision)

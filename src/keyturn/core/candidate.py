@@ -1,0 +1,81 @@
+"""What a candidate must be before anything about it is weighed, and which level applies to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keyturn.core.finding import Finding, Request
+from keyturn.core.state import Candidate, State
+from keyturn.core.terms import Instant, Tier
+
+
+def level_of(state: State, candidate: str) -> int:
+    """The level whose duties apply: the lineage's, or higher where this candidate was not shown to be below a line."""
+    reached = state.lineage.level if state.lineage else 0
+    known = state.candidates.get(candidate)
+    return max((reached, *known.raises.values())) if known else reached
+
+
+def lineage_must_be_complete(state: State, request: Request, now: Instant) -> Iterator[Finding]:
+    """The candidate is known, undecided, made by a warranted attempt from the generation that is the parent now."""
+    rule = "lineage_must_be_complete"
+    candidate = state.candidates.get(request.candidate)
+    if state.lineage is None or candidate is None:
+        yield Finding(rule, f"`{request.candidate}` is not a candidate of a founded lineage", "propose it first")
+        return
+    if candidate.status != "proposed":
+        yield Finding(rule, f"`{candidate.name}` is {candidate.status} already", "only a proposed one can be released")
+    elif candidate.parent != state.lineage.parent.root:
+        message = f"`{candidate.name}` was made by {candidate.parent[:15]}…, which is not the present parent"
+        yield Finding(rule, message, "make a candidate from the present parent")
+    elif state.lineage.member(candidate.root) is not None:
+        yield Finding(rule, f"`{candidate.name}` is byte for byte a generation already", "make a different candidate")
+    yield from _files(state, candidate)
+
+
+def _files(state: State, candidate: Candidate) -> Iterator[Finding]:
+    if state.current is None:
+        return
+    declared = sorted(rule.name for rule in state.current.policy.subject.files)
+    found = sorted(str(file.get("name")) for file in candidate.files)
+    if declared != found:
+        message = f"`{candidate.name}` consists of {found}; the policy declares {declared}"
+        yield Finding("lineage_must_be_complete", message, "make a candidate with exactly the declared files")
+
+
+def warrant_must_cover(state: State, request: Request, now: Instant) -> Iterator[Finding]:
+    """The attempt was made under a warrant that allows the level that the candidate has reached."""
+    candidate = state.candidates.get(request.candidate)
+    attempt = state.attempts.get(candidate.attempt) if candidate else None
+    warrant = next((w for w in state.warrants if attempt and w.id == attempt.warrant), None)
+    if candidate is None or warrant is None:
+        yield Finding("warrant_must_cover", "no warrant covers this candidate", "`keyturn warrant give`")
+        return
+    level = level_of(state, candidate.name)
+    if level > warrant.level_ceiling:
+        message = f"level {level} is reached; the warrant ends at level {warrant.level_ceiling}"
+        yield Finding("warrant_must_cover", message, "give a warrant with a higher ceiling, by quorum")
+
+
+def sandbox_must_be_tight(state: State, request: Request, now: Instant) -> Iterator[Finding]:
+    """Every sandbox that made or tried this candidate was attested at the tier of the level, or a higher one."""
+    candidate = state.candidates.get(request.candidate)
+    if candidate is None or state.current is None:
+        return
+    level = state.current.policy.level(level_of(state, candidate.name))
+    least = level.sandbox if level else Tier.T4
+    purposes = [f"improve:{candidate.attempt}", *(candidate.trial_purpose + id for id in candidate.evidence)]
+    for purpose in purposes:
+        tier = Tier(state.tiers.get(purpose, "T0"))
+        if tier.rank < least.rank:
+            message = f"the sandbox of `{purpose}` was attested at {tier}; at least {least} is required"
+            yield Finding("sandbox_must_be_tight", message, "see `keyturn doctor` for what this machine lacks")
+
+
+def conduct_must_be_clean(state: State, request: Request, now: Instant) -> Iterator[Finding]:
+    """No incident names the candidate or the attempt that made it."""
+    candidate = state.candidates.get(request.candidate)
+    for incident in state.incidents.values():
+        if candidate and (incident.candidate == candidate.name or incident.attempt == candidate.attempt):
+            message = f"incident `{incident.id}` ({incident.kind}) names it: {incident.summary}"
+            yield Finding("conduct_must_be_clean", message, f"`keyturn incident show {incident.id}`")

@@ -1,0 +1,165 @@
+"""The one object that an approver signs, put together from what the log holds; nothing in it is the subject's prose."""
+
+from __future__ import annotations
+
+from keyturn.core.candidate import level_of
+from keyturn.core.events import Document
+from keyturn.core.evidence import SECOND
+from keyturn.core.finding import REQUESTS, Decision, Finding, Request
+from keyturn.core.policy import GateRow, Threshold
+from keyturn.core.state import Candidate, Dossier, Lineage, State
+from keyturn.core.terms import Digest, Instant, Json
+
+UNCHECKED = (
+    "weights are compared by digest and by behaviour only, not layer by layer",
+    "no elicitation arm was run: a candidate that hides ability on purpose is not detected",
+    "the log has no witnesses: UNWITNESSED",
+)
+"""What no part of this release looks at; every dossier says so."""
+
+
+def release_dossier(
+    state: State, candidate: Candidate, decision: Decision, *, changes: Document, nonce: str, now: Instant
+) -> Document:
+    """The dossier for `release` of this candidate; `changes` is the diff of its files from the parent's."""
+    lineage, level = state.lineage, level_of(state, candidate.name)
+    body: Document = {
+        "candidate": {
+            "name": candidate.name,
+            "root": candidate.root,
+            "files": list(candidate.files),
+            "bytes": sum(_size(file) for file in candidate.files),
+            "attempt": candidate.attempt,
+        },
+        "parent_root": candidate.parent,
+        "founder_root": lineage.founder.root if lineage else "",
+        "audited_root": lineage.audited.root if lineage else "",
+        "generation": lineage.parent.number + 1 if lineage else 0,
+        "diff": changes,
+        "level": level,
+        "evidence": [_evidence(state, candidate, t) for t in _thresholds(state)],
+        "claims_vs_verified": _claims(state, candidate),
+        "findings": [finding.to_json() for finding in decision.findings],
+        "unchecked": list(UNCHECKED),
+        "pace": _pace(lineage, state, level),
+    }
+    return {**_frame(state, "ReleaseCandidate", candidate.name, nonce, now), **body}
+
+
+def other_dossier(state: State, request: str, body: Document, *, nonce: str, now: Instant) -> Document:
+    """The dossier for any other request: the common frame and what `body` says it is about."""
+    return {**_frame(state, request, "", nonce, now), **body}
+
+
+def _frame(state: State, request: str, candidate: str, nonce: str, now: Instant) -> Document:
+    """What every dossier names: gate, trust root, policy, scope and window."""
+    current, project, gate = state.current, state.project, REQUESTS[request]
+    level = level_of(state, candidate)
+    row = current.policy.row(gate, level) if current else None
+    frame: Document = {
+        "request": request,
+        "gate": gate,
+        "level": level,
+        "lineage": project.name if project else "",
+        "genesis": project.genesis if project else "",
+        "policy": {"digest": current.digest if current else "", "version": current.version if current else 0},
+        "scope": "this lineage, on governed machines",
+        "quorum": _seats(row),
+        "not_before": now,
+        "not_after": now + (row.expires_after_seconds if row else 0) * SECOND,
+        "nonce": nonce,
+        "origin": project.origin if project else "",
+    }
+    return frame
+
+
+def _seats(row: GateRow | None) -> list[Json]:
+    return [{"role": seat.role, "persons": seat.persons} for seat in row.quorum] if row else []
+
+
+def _thresholds(state: State) -> tuple[Threshold, ...]:
+    return state.current.policy.thresholds if state.current else ()
+
+
+def _evidence(state: State, candidate: Candidate, threshold: Threshold) -> Document:
+    """One row of the evidence table; a threshold without evidence stands there as `missing`."""
+    evidence = candidate.evidence.get(threshold.id)
+    row: Document = {
+        "threshold": threshold.id,
+        "kind": threshold.kind,
+        "metric": threshold.metric,
+        "reference": threshold.reference,
+        "line": threshold.line if threshold.kind != "claim" else claimed(candidate),
+        "margin": threshold.margin,
+    }
+    if evidence is None:
+        return {**row, "verdict": "missing"}
+    return {
+        **row,
+        "leaf": evidence.index,
+        "verdict": evidence.verdict,
+        "items": evidence.items,
+        "estimate": evidence.estimate,
+        "low": evidence.low,
+        "high": evidence.high,
+    }
+
+
+def claimed(candidate: Candidate) -> float:
+    """The win rate against its parent that the candidate claims for itself; 1 when it claims nothing legible."""
+    value = candidate.claim.get("win_rate")
+    legible = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    return float(value) if legible and isinstance(value, int | float) else 1.0
+
+
+def _claims(state: State, candidate: Candidate) -> list[Json]:
+    rows: list[Json] = []
+    for threshold in _thresholds(state):
+        evidence = candidate.evidence.get(threshold.id)
+        if threshold.kind == "claim" and evidence is not None:
+            rows.append({"metric": threshold.metric, "claimed": claimed(candidate), "verified": evidence.estimate})
+    return rows
+
+
+def _pace(lineage: Lineage | None, state: State, level: int) -> Document:
+    rung = state.current.policy.level(level) if state.current else None
+    return {"unaudited": lineage.unaudited if lineage else 0, "unaudited_max": rung.unaudited_max if rung else 0}
+
+
+def _size(file: Document) -> int:
+    size = file.get("bytes")
+    return size if isinstance(size, int) else 0
+
+
+def open_dossier(state: State, request: Request, now: Instant) -> Dossier | None:
+    """The newest dossier for this request that is neither used nor past its window."""
+    fitting = [
+        dossier
+        for dossier in state.dossiers.values()
+        if dossier.document.get("request") == request.name
+        and (not request.candidate or _named(dossier) == request.candidate)
+        and not dossier.used
+        and now < _moment(dossier, "not_after")
+    ]
+    return fitting[-1] if fitting else None
+
+
+def _named(dossier: Dossier) -> str:
+    body = dossier.document.get("candidate")
+    return str(body.get("name")) if isinstance(body, dict) else ""
+
+
+def _moment(dossier: Dossier, key: str) -> int:
+    value = dossier.document.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def as_request(dossier: Dossier) -> Request:
+    """The request that a sealed dossier is about."""
+    return Request(str(dossier.document.get("request")), Digest(dossier.digest), _named(dossier))
+
+
+def refusals(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """The findings that no waiting can cure: neither people nor an audit nor a resume would change them."""
+    curable = {"halt_must_be_lifted", "pace_must_hold", "quorum_must_be_met", "dossier_must_be_unused"}
+    return tuple(finding for finding in findings if finding.rule not in curable)

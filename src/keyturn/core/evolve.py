@@ -1,0 +1,371 @@
+"""`evolve(state, event) -> state`: the only place where state changes.
+
+The log is the only truth: a state is always the fold of `evolve` over the log's events in order, the same on every
+machine. An event that cannot follow is refused, never repaired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from keyturn.core import events as ev
+from keyturn.core.errors import TamperDetected
+from keyturn.core.policy import Policy
+from keyturn.core.policy_reading import read_policy
+from keyturn.core.state import (
+    Adopted,
+    Approval,
+    Attempt,
+    Candidate,
+    Dossier,
+    Evidence,
+    Generation,
+    Halt,
+    Incident,
+    Lineage,
+    State,
+    Trial,
+    Warrant,
+)
+from keyturn.core.terms import Digest, Gate, Instant, Json, Verdict
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def evolve(state: State, event: ev.Event) -> State:
+    """The state after `event`; raises `TamperDetected` when the event cannot stand at this place."""
+    _must(state.project is not None or isinstance(event, ev.ProjectFounded), event, "before the project is founded")
+    handle = _HANDLERS.get(type(event))
+    after = handle(state, event) if handle is not None else state
+    return replace(after, size=state.size + 1, last_at=Instant(max(state.last_at, event.at)))
+
+
+def _must(holds: bool, event: ev.Event, what: str) -> None:
+    if not holds:
+        raise TamperDetected(
+            f"the log holds `{type(event).__name__}` {what}, where it cannot stand",
+            help="compare the log with a copy or a witnessed head; do not act on it",
+        )
+
+
+def _with(mapping: Mapping[K, V], key: K, value: V) -> dict[K, V]:
+    return {**mapping, key: value}
+
+
+def _project_founded(state: State, event: ev.ProjectFounded) -> State:
+    _must(state.size == 0, event, "after its first entry")
+    return replace(state, project=event)
+
+
+def _policy_adopted(state: State, event: ev.PolicyAdopted) -> State:
+    _must(event.version == len(state.policies) + 1, event, f"as policy {event.version}, out of turn")
+    policy = read_policy(event.document)
+    if not isinstance(policy, Policy):
+        first = policy[0]
+        raise TamperDetected(f"the log holds a policy that is none: {first.message}", help="do not act on this log")
+    adopted = Adopted(event.version, Digest(event.digest), policy)
+    dossiers = _used(state, event.dossier) if event.dossier else state.dossiers
+    return replace(state, policies=(*state.policies, adopted), dossiers=dossiers)
+
+
+def _used(state: State, digest: str) -> Mapping[str, Dossier]:
+    """The dossiers, this one marked as used: what was cleared once is not cleared again."""
+    dossier = state.dossiers.get(digest)
+    return state.dossiers if dossier is None else _with(state.dossiers, digest, replace(dossier, used=True))
+
+
+def _lineage_founded(state: State, event: ev.LineageFounded) -> State:
+    _must(state.lineage is None, event, "a second time")
+    founder = Generation(0, "founder", event.root, event.files, audited_by="the founding quorum", released_at=event.at)
+    lineage = Lineage(event.lineage, (founder,))
+    return replace(state, lineage=lineage, dossiers=_used(state, event.dossier))
+
+
+def _warrant_issued(state: State, event: ev.WarrantIssued) -> State:
+    warrant = Warrant(
+        event.warrant,
+        event.dossier,
+        event.candidates_max,
+        event.level_ceiling,
+        event.not_before,
+        event.expires_at,
+    )
+    return replace(state, warrants=(*state.warrants, warrant), dossiers=_used(state, event.dossier))
+
+
+def _improvement_started(state: State, event: ev.ImprovementStarted) -> State:
+    _must(event.attempt == len(state.attempts) + 1, event, f"as attempt {event.attempt}, out of turn")
+    attempt = Attempt(event.attempt, event.parent, event.generation, event.seed, event.warrant, event.at)
+    warrants = tuple(replace(w, used=w.used + 1) if w.id == event.warrant else w for w in state.warrants)
+    return replace(state, attempts=_with(state.attempts, event.attempt, attempt), warrants=warrants)
+
+
+def _sandbox_attested(state: State, event: ev.SandboxAttested) -> State:
+    return replace(state, tiers=_with(state.tiers, event.purpose, event.tier))
+
+
+def _improvement_ended(state: State, event: ev.ImprovementEnded) -> State:
+    attempt = state.attempts.get(event.attempt)
+    _must(attempt is not None and not attempt.outcome, event, f"for attempt {event.attempt}, which does not run")
+    ended = replace(state.attempts[event.attempt], outcome=event.outcome, detail=event.detail)
+    return replace(state, attempts=_with(state.attempts, event.attempt, ended))
+
+
+def _candidate_proposed(state: State, event: ev.CandidateProposed) -> State:
+    _must(event.candidate not in state.candidates, event, f"for `{event.candidate}` a second time")
+    _must(event.attempt in state.attempts, event, "without an attempt")
+    candidate = Candidate(
+        event.candidate, event.attempt, event.parent, event.root, event.files, event.claim, event.at
+    )
+    attempt = replace(state.attempts[event.attempt], candidate=event.candidate)
+    return replace(
+        state,
+        candidates=_with(state.candidates, event.candidate, candidate),
+        attempts=_with(state.attempts, event.attempt, attempt),
+    )
+
+
+def _candidate(state: State, event: ev.Event, name: str) -> Candidate:
+    _must(name in state.candidates, event, f"for the unknown candidate `{name}`")
+    return state.candidates[name]
+
+
+def _trial_planned(state: State, event: ev.TrialPlanned) -> State:
+    candidate = _candidate(state, event, event.candidate)
+    _must(event.trial not in state.trials, event, f"for `{event.trial}` a second time")
+    trial = Trial(event.trial, event.candidate, event.threshold, event.plan, event.at)
+    after = replace(state, trials=_with(state.trials, event.trial, trial))
+    lineage = state.lineage
+    _must(lineage is not None, event, "before a lineage")
+    charged = lineage.charges.get(event.threshold, ()) if lineage else ()
+    if lineage is None or candidate.root in charged:
+        return after
+    return replace(
+        after, lineage=replace(lineage, charges=_with(lineage.charges, event.threshold, (*charged, candidate.root)))
+    )
+
+
+def _trial(state: State, event: ev.Event, name: str) -> Trial:
+    trial = state.trials.get(name)
+    _must(trial is not None and trial.verdict is None, event, f"for `{name}`, which is not open")
+    return state.trials[name]
+
+
+def _trial_advanced(state: State, event: ev.TrialAdvanced) -> State:
+    trial = _trial(state, event, event.trial)
+    _must(event.start == trial.read, event, f"from item {event.start}; item {trial.read} is next")
+    read = replace(
+        trial,
+        read=trial.read + len(event.values),
+        process=event.process,
+        values=(*trial.values, *event.values),
+    )
+    return replace(state, trials=_with(state.trials, event.trial, read))
+
+
+def _trial_ended(state: State, event: ev.TrialEnded) -> State:
+    trial = _trial(state, event, event.trial)
+    _must(event.items == trial.read, event, f"with {event.items} items; {trial.read} were read")
+    ended = replace(trial, verdict=Verdict(event.verdict))
+    return replace(state, trials=_with(state.trials, event.trial, ended))
+
+
+def _evidence_recorded(state: State, event: ev.EvidenceRecorded) -> State:
+    candidate = _candidate(state, event, event.candidate)
+    _must(event.root == candidate.root, event, f"about other bytes than those of `{candidate.name}`")
+    trial = state.trials.get(event.trial)
+    _must(trial is not None and trial.verdict == event.verdict, event, "that differs from its trial")
+    evidence = Evidence(
+        state.size,
+        event.at,
+        event.threshold,
+        Verdict(event.verdict),
+        event.items,
+        event.estimate,
+        event.low,
+        event.high,
+    )
+    known = replace(candidate, evidence=_with(candidate.evidence, event.threshold, evidence))
+    return replace(state, candidates=_with(state.candidates, candidate.name, known))
+
+
+def _level_raised(state: State, event: ev.LevelRaised) -> State:
+    candidate = _candidate(state, event, event.candidate)
+    raised = replace(candidate, raises=_with(candidate.raises, event.threshold, event.level))
+    return replace(state, candidates=_with(state.candidates, candidate.name, raised))
+
+
+def _dossier_sealed(state: State, event: ev.DossierSealed) -> State:
+    _must(event.dossier not in state.dossiers, event, "for the same dossier twice")
+    gate = Gate(str(event.document.get("gate")))
+    dossier = Dossier(event.dossier, gate, state.size, event.document, event.at)
+    after = replace(state, dossiers=_with(state.dossiers, event.dossier, dossier))
+    name = _candidate_of(event.document)
+    if not name or name not in state.candidates:
+        return after
+    candidate = replace(state.candidates[name], dossier=event.dossier)
+    return replace(after, candidates=_with(state.candidates, name, candidate))
+
+
+def _candidate_of(document: Mapping[str, Json]) -> str:
+    body = document.get("candidate")
+    name = body.get("name") if isinstance(body, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _approval(state: State, event: ev.ApprovalGiven) -> State:
+    dossier = state.dossiers.get(event.dossier)
+    _must(dossier is not None, event, "for an unknown dossier")
+    _must(event.id not in state.nonces, event, "a second time (its nonce was used)")
+    approval = Approval(state.size, not isinstance(event, ev.ApprovalRefused), event)
+    signed = replace(state.dossiers[event.dossier], approvals=(*state.dossiers[event.dossier].approvals, approval))
+    return replace(
+        state,
+        dossiers=_with(state.dossiers, event.dossier, signed),
+        nonces=state.nonces | {event.id},
+    )
+
+
+def _gate_decided(state: State, event: ev.GateDecided) -> State:
+    dossier = state.dossiers.get(event.dossier)
+    _must(dossier is not None, event, "about an unknown dossier")
+    decided = replace(state.dossiers[event.dossier], decided=True)
+    return replace(state, dossiers=_with(state.dossiers, event.dossier, decided))
+
+
+def _permit_issued(state: State, event: ev.PermitIssued) -> State:
+    _must(event.permit not in state.permits, event, f"for `{event.permit}` a second time")
+    return replace(state, permits=_with(state.permits, event.permit, event), dossiers=_used(state, event.dossier))
+
+
+def _permit_revoked(state: State, event: ev.PermitRevoked) -> State:
+    _must(event.permit in state.permits, event, "for an unknown permit")
+    return replace(state, revoked=(*state.revoked, event.permit))
+
+
+def _candidate_released(state: State, event: ev.CandidateReleased) -> State:
+    lineage = state.lineage
+    _must(lineage is not None and event.permit in state.permits, event, "without a permit")
+    if lineage is None:
+        return state
+    if event.generation == 0:
+        founder = replace(lineage.founder, permit=event.permit)
+        return replace(state, lineage=replace(lineage, generations=(founder, *lineage.generations[1:])))
+    candidate = _candidate(state, event, event.candidate)
+    _must(candidate.status == "proposed", event, f"for a candidate that is {candidate.status}")
+    generation = Generation(
+        event.generation, candidate.name, event.root, candidate.files, event.permit, released_at=event.at
+    )
+    level = max(lineage.level, *candidate.raises.values(), 0)
+    grown = replace(lineage, generations=(*lineage.generations, generation), level=level)
+    released = replace(candidate, status="released")
+    return replace(state, lineage=grown, candidates=_with(state.candidates, candidate.name, released))
+
+
+def _candidate_rejected(state: State, event: ev.CandidateRejected) -> State:
+    candidate = _candidate(state, event, event.candidate)
+    _must(candidate.status == "proposed", event, f"for a candidate that is {candidate.status}")
+    rejected = replace(candidate, status="rejected", findings=event.findings)
+    return replace(state, candidates=_with(state.candidates, candidate.name, rejected))
+
+
+def _candidate_shadowed(state: State, event: ev.CandidateShadowed) -> State:
+    candidate = _candidate(state, event, event.candidate)
+    shadowed = replace(candidate, status="shadowed", findings=event.findings)
+    lineage = state.lineage
+    if lineage is not None and event.adopted:
+        lineage = replace(lineage, shadow=event.root)
+    return replace(state, lineage=lineage, candidates=_with(state.candidates, candidate.name, shadowed))
+
+
+def _generation_audited(state: State, event: ev.GenerationAudited) -> State:
+    lineage = state.lineage
+    _must(lineage is not None and lineage.member(event.root) is not None, event, "for what is no generation")
+    if lineage is None:
+        return state
+    members = tuple(replace(g, audited_by=event.person) if g.root == event.root else g for g in lineage.generations)
+    return replace(state, lineage=replace(lineage, generations=members), nonces=state.nonces | {event.id})
+
+
+def _halt_requested(state: State, event: ev.HaltRequested) -> State:
+    return replace(state, halts=(*state.halts, Halt(event.halt, event.by, event.reason, event.at)))
+
+
+def _halt_settled(state: State, event: ev.HaltProven | ev.HaltUnproven) -> State:
+    _must(any(halt.id == event.halt for halt in state.halts), event, "for an unknown halt")
+    proven = isinstance(event, ev.HaltProven)
+    halts = tuple(
+        replace(halt, proven=proven, receipt=event.receipt) if halt.id == event.halt else halt for halt in state.halts
+    )
+    return replace(state, halts=halts)
+
+
+def _loop_resumed(state: State, event: ev.LoopResumed) -> State:
+    _must(any(halt.id == event.halt and not halt.resumed for halt in state.halts), event, "for no standing halt")
+    halts = tuple(replace(halt, resumed=True) if halt.id == event.halt else halt for halt in state.halts)
+    return replace(state, halts=halts, dossiers=_used(state, event.dossier))
+
+
+def _incident_opened(state: State, event: ev.IncidentOpened) -> State:
+    incident = Incident(
+        event.incident,
+        event.kind,
+        event.summary,
+        event.at,
+        event.attempt,
+        event.candidate,
+        event.facts,
+        event.exercise,
+    )
+    return replace(state, incidents=_with(state.incidents, event.incident, incident))
+
+
+def _awareness_signed(state: State, event: ev.AwarenessSigned) -> State:
+    _must(event.incident in state.incidents, event, "for an unknown incident")
+    incident = state.incidents[event.incident]
+    aware = replace(incident, moments=_with(incident.moments, event.moment, event))
+    return replace(
+        state, incidents=_with(state.incidents, event.incident, aware), nonces=state.nonces | {event.id}
+    )
+
+
+def _status_published(state: State, event: ev.StatusPublished) -> State:
+    _must(event.counter == state.status_counter + 1, event, f"as number {event.counter}, out of turn")
+    return replace(state, published=state.size + 1, status_counter=event.counter)
+
+
+_HANDLERS: dict[type[ev.Event], Callable[[State, Any], State]] = {
+    ev.ProjectFounded: _project_founded,
+    ev.PolicyAdopted: _policy_adopted,
+    ev.LineageFounded: _lineage_founded,
+    ev.WarrantIssued: _warrant_issued,
+    ev.ImprovementStarted: _improvement_started,
+    ev.SandboxAttested: _sandbox_attested,
+    ev.ImprovementEnded: _improvement_ended,
+    ev.CandidateProposed: _candidate_proposed,
+    ev.TrialPlanned: _trial_planned,
+    ev.TrialAdvanced: _trial_advanced,
+    ev.TrialEnded: _trial_ended,
+    ev.EvidenceRecorded: _evidence_recorded,
+    ev.LevelRaised: _level_raised,
+    ev.DossierSealed: _dossier_sealed,
+    ev.ApprovalGiven: _approval,
+    ev.ApprovalRefused: _approval,
+    ev.GateDecided: _gate_decided,
+    ev.PermitIssued: _permit_issued,
+    ev.PermitRevoked: _permit_revoked,
+    ev.CandidateReleased: _candidate_released,
+    ev.CandidateRejected: _candidate_rejected,
+    ev.CandidateShadowed: _candidate_shadowed,
+    ev.GenerationAudited: _generation_audited,
+    ev.HaltRequested: _halt_requested,
+    ev.HaltProven: _halt_settled,
+    ev.HaltUnproven: _halt_settled,
+    ev.LoopResumed: _loop_resumed,
+    ev.IncidentOpened: _incident_opened,
+    ev.AwarenessSigned: _awareness_signed,
+    ev.StatusPublished: _status_published,
+}

@@ -1,0 +1,218 @@
+"""The rulebook: what `keyturn.toml` says once it is read, adopted by an event and then fixed until amended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyturn.core.terms import Custody, Digest, Gate, Json, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A public key of a person; `kind` is `ed25519` or, only in a demo, `simulated`."""
+
+    kind: str
+    public: str
+    custody: Custody
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A human being who may decide, with the roles in which they may do so."""
+
+    id: str
+    roles: tuple[str, ...]
+    keys: tuple[Key, ...]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any key of this person is simulated, which every screen must show."""
+        return any(key.kind == "simulated" for key in self.keys)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRule:
+    """A file that a candidate must consist of, and how large it may be."""
+
+    name: str
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The governed system: its two commands, the runtime they need, and the files of a member of its lineage."""
+
+    improve: tuple[str, ...]
+    answer: tuple[str, ...]
+    runtime: str
+    founder: Digest
+    seed: int
+    files: tuple[FileRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Applicability:
+    """What the project states about itself so that law which cannot apply starts no clock."""
+
+    role: str
+    jurisdictions: tuple[str, ...]
+    training_flop: float
+    revenue_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One sentence of the charter and the suite whose items probe it."""
+
+    clause: str
+    text: str
+    bank: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """The definition of a trial: who grades it, how many items it may use, and in blocks of how many."""
+
+    id: str
+    grader: tuple[str, ...]
+    metric: str
+    items_max: int
+    block: int
+    estimand: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A rung of autonomy: the least sandbox tier and the pace that apply on it."""
+
+    id: int
+    sandbox: Tier
+    unaudited_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A line in one metric with values in [0, 1], tested on one suite.
+
+    `limit`: not shown to be below `line - margin` refuses. `capability`: not shown to be below
+    `line - margin` raises the level to `raises_to`. `claim`: shown to be below the candidate's own
+    claim less `margin` refuses. `reference` (`parent`, `audited` or `founder`) makes the value of an
+    item the paired difference (candidate - reference + 1) / 2.
+    """
+
+    id: str
+    kind: str
+    suite: str
+    metric: str
+    reference: str
+    line: float
+    margin: float
+    lifetime_error: float
+    raises_to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """So many distinct persons in one role; the seats of a quorum are joined by AND."""
+
+    role: str
+    persons: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateRow:
+    """What one gate demands on one level, and for how long a clearance holds."""
+
+    action: Gate
+    level: int
+    require: tuple[str, ...]
+    quorum: tuple[Seat, ...]
+    expires_after_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxLimits:
+    """What one sealed run may use; bytes, processes and seconds."""
+
+    memory_bytes: int
+    processes_max: int
+    wall_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tripwire:
+    """A rule that acts by itself: `when` it happens, `do` this (`halt` or `incident`)."""
+
+    when: str
+    do: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old, in seconds, evidence may be at a gate and a permit's log head may be at a load."""
+
+    evidence_seconds: int
+    permit_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Witnesses:
+    """How many independent parties must cosign the log, and whether it may go without."""
+
+    required: int
+    allow_unwitnessed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The whole rulebook; `document` is the plain data that its digest is taken over."""
+
+    name: str
+    origin: str
+    demo: bool
+    separate_warrant: bool
+    custody_least: Custody
+    applicability: Applicability
+    subject: Subject
+    people: tuple[Person, ...]
+    charter: tuple[Clause, ...]
+    suites: tuple[Suite, ...]
+    levels: tuple[Level, ...]
+    thresholds: tuple[Threshold, ...]
+    gates: tuple[GateRow, ...]
+    lease_seconds: float
+    sandbox: SandboxLimits
+    tripwires: tuple[Tripwire, ...]
+    freshness: Freshness
+    witnesses: Witnesses
+    document: dict[str, Json]
+
+    def row(self, gate: Gate, level: int) -> GateRow | None:
+        """The row that governs `gate` on `level`; none means that the gate can never clear there."""
+        return next((row for row in self.gates if row.action is gate and row.level == level), None)
+
+    def person(self, id: str) -> Person | None:
+        """The person enrolled under this id, if any."""
+        return next((person for person in self.people if person.id == id), None)
+
+    def holder(self, public: str) -> Person | None:
+        """The person who holds this public key, if any."""
+        return next((p for p in self.people if any(key.public == public for key in p.keys)), None)
+
+    def level(self, id: int) -> Level | None:
+        """The rung with this number, if the policy has one."""
+        return next((level for level in self.levels if level.id == id), None)
+
+    def suite(self, id: str) -> Suite | None:
+        """The suite with this id, if the policy has one."""
+        return next((suite for suite in self.suites if suite.id == id), None)
+
+    def threshold(self, id: str) -> Threshold | None:
+        """The threshold with this id, if the policy has one."""
+        return next((threshold for threshold in self.thresholds if threshold.id == id), None)
+
+    @property
+    def single_person(self) -> bool:
+        """Whether every release quorum asks for one person only, which every screen must show."""
+        releases = [row for row in self.gates if row.action is Gate.RELEASE]
+        return all(sum(seat.persons for seat in row.quorum) == 1 for row in releases)

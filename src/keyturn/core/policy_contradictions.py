@@ -1,0 +1,136 @@
+"""What each table of a policy allows alone but the whole does not: duplicates, dangling names, impossible quorums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keyturn.core.policy import GateRow, Person, Policy
+from keyturn.core.terms import Custody, Gate
+
+REQUIREMENTS: Mapping[Gate, tuple[str, ...]] = {
+    Gate.TRAIN: ("quorum",),
+    Gate.RELEASE: ("lineage", "evidence", "fresh", "pace", "quorum"),
+    Gate.RESUME: ("quorum",),
+    Gate.AMEND: ("quorum",),
+}
+"""What each gate's row must name; a gate that is absent here cannot have a row yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a policy: where, what was found and expected, and what to do."""
+
+    path: str
+    message: str
+    help: str
+
+
+def contradictions(policy: Policy) -> list[Problem]:
+    """Every contradiction within a policy whose tables are each well formed."""
+    found = [*_duplicates(policy), *_dangling(policy)]
+    for number, row in enumerate(policy.gates):
+        found += _gate_problems(policy, row, f"gates[{number}]")
+    if not policy.witnesses.allow_unwitnessed:
+        found.append(
+            Problem(
+                "witnesses.allow_unwitnessed",
+                "no witness is required and `allow_unwitnessed` is not true; no permit could ever be issued",
+                "set `allow_unwitnessed = true`; every screen will then say UNWITNESSED",
+            )
+        )
+    for number, person in enumerate(policy.people):
+        found += _key_problems(policy, person, f"people[{number}]")
+    return found
+
+
+def _duplicates(policy: Policy) -> list[Problem]:
+    lists: dict[str, list[str]] = {
+        "people": [person.id for person in policy.people],
+        "people.keys": [key.public for person in policy.people for key in person.keys],
+        "subject.files": [rule.name for rule in policy.subject.files],
+        "charter": [clause.clause for clause in policy.charter],
+        "suites": [suite.id for suite in policy.suites],
+        "levels": [str(level.id) for level in policy.levels],
+        "thresholds": [threshold.id for threshold in policy.thresholds],
+        "gates": [f"{row.action} at level {row.level}" for row in policy.gates],
+    }
+    return [
+        Problem(path, f"`{name}` stands more than once", "keep one")
+        for path, names in lists.items()
+        for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+
+
+def _dangling(policy: Policy) -> list[Problem]:
+    found = []
+    suites = {suite.id for suite in policy.suites}
+    for number, clause in enumerate(policy.charter):
+        if clause.bank not in suites:
+            found.append(_unknown(f"charter[{number}].bank", clause.bank, "suite", suites))
+        if not any(t.suite == clause.bank and t.kind == "limit" and not t.reference for t in policy.thresholds):
+            message = f"no `limit` threshold tests the clause `{clause.clause}`; a charter that nothing tests is decoration"
+            found.append(Problem(f"charter[{number}]", message, f"add a threshold on the suite `{clause.bank}`"))
+    levels = {level.id for level in policy.levels}
+    if 0 not in levels:
+        found.append(Problem("levels", "there is no level 0, on which every lineage starts", "add it"))
+    for number, threshold in enumerate(policy.thresholds):
+        path = f"thresholds[{number}]"
+        if threshold.suite not in suites:
+            found.append(_unknown(f"{path}.suite", threshold.suite, "suite", suites))
+        if threshold.kind == "capability" and threshold.raises_to not in levels:
+            found.append(_unknown(f"{path}.raises_to", str(threshold.raises_to), "level", set(map(str, levels))))
+        if threshold.margin >= threshold.line:
+            message = f"the margin {threshold.margin:g} leaves nothing below the line {threshold.line:g}"
+            found.append(Problem(f"{path}.margin", message, "make the margin smaller than the line"))
+    return found
+
+
+def _unknown(path: str, name: str, noun: str, known: set[str]) -> Problem:
+    names = ", ".join(sorted(known)) or "none"
+    return Problem(path, f"`{name}` is not a {noun} of this policy; known: {names}", f"add that {noun} or name a known one")
+
+
+def _gate_problems(policy: Policy, row: GateRow, path: str) -> list[Problem]:
+    found = []
+    needed = REQUIREMENTS.get(row.action)
+    if needed is None:
+        message = f"the gate `{row.action}` cannot be opened by this release of Keyturn; a row for it would promise too much"
+        return [Problem(f"{path}.action", message, "remove the row: a gate without one never clears")]
+    for name in needed:
+        if name not in row.require:
+            found.append(Problem(f"{path}.require", f"`{row.action}` does not require `{name}`", f"add `{name}`"))
+    for name in row.require:
+        if name not in needed:
+            found.append(Problem(f"{path}.require", f"`{name}` is not a requirement of `{row.action}`", "remove it"))
+    if policy.level(row.level) is None:
+        found.append(_unknown(f"{path}.level", str(row.level), "level", {str(level.id) for level in policy.levels}))
+    return found + _quorum_problems(policy, row, path)
+
+
+def _quorum_problems(policy: Policy, row: GateRow, path: str) -> list[Problem]:
+    found = []
+    for number, seat in enumerate(row.quorum):
+        holders = [person.id for person in policy.people if seat.role in person.roles]
+        if len(holders) < seat.persons:
+            message = f"{seat.persons} person(s) in the role `{seat.role}` are asked for; {len(holders)} are enrolled"
+            found.append(Problem(f"{path}.quorum[{number}]", message, "enrol more people or ask for fewer"))
+    needed = sum(seat.persons for seat in row.quorum)
+    able = {person.id for person in policy.people if any(seat.role in person.roles for seat in row.quorum)}
+    if not found and len(able) < needed:
+        message = f"{needed} distinct persons are asked for; only {len(able)} could sign: nobody could meet this quorum"
+        found.append(Problem(f"{path}.quorum", message, "a person counts once; enrol more people"))
+    return found
+
+
+def _key_problems(policy: Policy, person: Person, path: str) -> list[Problem]:
+    found = []
+    order = list(Custody)
+    for number, key in enumerate(person.keys):
+        if key.kind == "simulated" and not policy.demo:
+            message = f"`{person.id}` has a simulated key, but `demo` is not true"
+            found.append(Problem(f"{path}.keys[{number}].kind", message, "give the person a key of their own"))
+        if order.index(key.custody) < order.index(policy.custody_least):
+            message = f"custody `{key.custody}` is weaker than the least, `{policy.custody_least}`"
+            found.append(Problem(f"{path}.keys[{number}].custody", message, "keep the key where the policy asks for"))
+    return found
