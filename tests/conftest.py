@@ -1,0 +1,31 @@
+"""What every test may ask for: where the repository lies, and the vectors that lie beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The root of the repository."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def shared_vectors() -> Path:
+    """The folder of vectors shared by several repositories; where it is absent the test counts as not run.
+
+    Under CI its absence is a failure, because a suite that quietly shrinks proves nothing.
+    """
+    place = REPO.parent / "shared" / "vectors"
+    if not place.is_dir():
+        reason = f"not run: no shared vectors at `{place}`"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return place
