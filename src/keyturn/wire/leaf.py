@@ -1,0 +1,174 @@
+"""A leaf of the log is the exact bytes of one DSSE envelope around one event; this is the way there and back.
+
+Facts that strangers check alone (approvals, audits, awareness, evidence, permits) travel as in-toto statements, all
+others as plain canonical JSON. A leaf whose signature no known key explains is never turned into an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+from keyturn.core import events as ev
+from keyturn.core.errors import MalformedInput, UntrustedInput
+from keyturn.core.events import Document, Event
+from keyturn.core.terms import Digest
+from keyturn.wire import approval, canonical, dsse, signature, statement
+from keyturn.wire.digest import sha256
+
+EVENT_TYPE = "application/vnd.keyturn.event+json"
+LEAF_BYTES_MAX = 60_000
+
+SERVICE_STATEMENTS: Mapping[str, type[Event]] = {
+    "urn:keyturn:evidence:v1": ev.EvidenceRecorded,
+    "urn:keyturn:permit:v1": ev.PermitIssued,
+}
+"""Facts of the governor that strangers check alone, as in-toto predicates about a root digest."""
+
+PERSON_STATEMENTS: Mapping[str, type[Event]] = {
+    "urn:keyturn:audit:v1": ev.GenerationAudited,
+    "urn:keyturn:awareness:v1": ev.AwarenessSigned,
+}
+"""Facts that a person signs besides decisions on dossiers."""
+
+Sign = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The keys that may sign leaves now: the governor's service key, and each person's own."""
+
+    service: str
+    people: Mapping[str, tuple[str, ...]]
+
+
+def encode(event: Event, *, public: str, sign: Sign) -> bytes:
+    """The leaf of an event that the governor states, signed by its service key."""
+    kind, payload = _payload(event)
+    return _sealed(kind, payload, public=public, sign=sign)
+
+
+def encode_approval(terms: approval.ApprovalTerms, *, public: str, sign: Sign) -> bytes:
+    """The leaf of a person's decision; `sign` is asked to sign exactly M of design section 7."""
+    payload = statement.encode(approval.statement(terms))
+    return _sealed(statement.PAYLOAD_TYPE, payload, public=public, sign=sign)
+
+
+def encode_person(event: ev.GenerationAudited | ev.AwarenessSigned, *, sign: Sign) -> bytes:
+    """The leaf of a person's audit or awareness, signed by the key that the event names."""
+    kind = next(name for name, each in PERSON_STATEMENTS.items() if isinstance(event, each))
+    about = event.root if isinstance(event, ev.GenerationAudited) else sha256(event.incident.encode())
+    name = "generation" if isinstance(event, ev.GenerationAudited) else event.incident
+    predicate = {key: value for key, value in ev.to_json(event).items() if key not in ("type", "key")}
+    payload = statement.encode(statement.Statement(((name, about),), kind, predicate))
+    return _sealed(statement.PAYLOAD_TYPE, payload, public=event.key, sign=sign)
+
+
+def decode(leaf: bytes, keys: Keyring | None) -> Event:
+    """The event in a leaf, its signature checked; `keys` is None only for the first leaf, which names its own key.
+
+    Raises `MalformedInput` for what is no leaf and `UntrustedInput` for one that no known key signed.
+    """
+    envelope = dsse.decode(leaf)
+    if envelope.payload_type == EVENT_TYPE:
+        event = ev.from_json(_object(envelope.payload))
+        return _by_service(envelope, event, keys)
+    if envelope.payload_type != statement.PAYLOAD_TYPE:
+        raise MalformedInput(f"`{envelope.payload_type}` is no payload of this log", help="do not trust this log")
+    said = statement.decode(envelope.payload)
+    if said.predicate_type in SERVICE_STATEMENTS:
+        return _by_service(envelope, _service_event(said), keys)
+    if keys is None:
+        raise UntrustedInput("a log begins with its founding, not with a person's statement", help="do not trust it")
+    return _by_person(envelope, said, keys)
+
+
+def _payload(event: Event) -> tuple[str, bytes]:
+    for name, kind in SERVICE_STATEMENTS.items():
+        if isinstance(event, kind) and isinstance(event, ev.EvidenceRecorded | ev.PermitIssued):
+            about = statement.Statement(((event.candidate, event.root),), name, ev.to_json(event))
+            return statement.PAYLOAD_TYPE, statement.encode(about)
+    return EVENT_TYPE, canonical.encode(ev.to_json(event))
+
+
+def _sealed(kind: str, payload: bytes, *, public: str, sign: Sign) -> bytes:
+    signed = dsse.Signature(signature.key_id(public), sign(dsse.pae(kind, payload)))
+    leaf = dsse.encode(dsse.Envelope(kind, payload, (signed,)))
+    if len(leaf) > LEAF_BYTES_MAX:
+        raise MalformedInput(
+            f"an entry of {len(leaf)} bytes is too large for the log; {LEAF_BYTES_MAX} is the most",
+            help="keep bulk data outside the log and name it by digest",
+        )
+    return leaf
+
+
+def _object(payload: bytes) -> Document:
+    body = canonical.decode_canonical(payload)
+    if not isinstance(body, dict):
+        raise MalformedInput("an event is not a JSON object", help="do not trust this log")
+    return body
+
+
+def _by_service(envelope: dsse.Envelope, event: Event, keys: Keyring | None) -> Event:
+    public = keys.service if keys else getattr(event, "service_key", "")
+    if not isinstance(public, str) or not _signed(envelope, public):
+        raise UntrustedInput(
+            f"the service key did not sign this `{type(event).__name__}`",
+            help="somebody else wrote into this log; do not act on it",
+        )
+    return event
+
+
+def _service_event(said: statement.Statement) -> Event:
+    event = ev.from_json(dict(said.predicate))
+    wanted = SERVICE_STATEMENTS[said.predicate_type]
+    if not isinstance(event, wanted) or not isinstance(event, ev.EvidenceRecorded | ev.PermitIssued):
+        raise MalformedInput(f"`{said.predicate_type}` holds another event", help="do not trust this log")
+    if said.subjects != ((event.candidate, event.root),):
+        raise MalformedInput("a statement's subject differs from its event", help="do not trust this log")
+    return event
+
+
+def _signed(envelope: dsse.Envelope, public: str) -> bool:
+    message = envelope.signed()
+    return any(signature.verify(public, message, each.sig) for each in envelope.signatures)
+
+
+def _by_person(envelope: dsse.Envelope, said: statement.Statement, keys: Keyring) -> Event:
+    """A person's statement; the key that verified is written into the event, so that rules can look at it."""
+    person = said.predicate.get("person")
+    known = keys.people.get(person, ()) if isinstance(person, str) else ()
+    public = next((key for key in known if _signed(envelope, key)), None)
+    if public is None:
+        raise UntrustedInput(f"no key of `{person}` signed this statement", help="sign with an enrolled key")
+    if said.predicate_type == approval.PREDICATE_TYPE:
+        return _approval_event(approval.terms_of(said), public)
+    kind = PERSON_STATEMENTS.get(said.predicate_type)
+    if kind is None:
+        raise MalformedInput(f"`{said.predicate_type}` is no statement of this log", help="do not trust this log")
+    return ev.from_json({**said.predicate, "type": kind.__name__, "key": public})
+
+
+def _approval_event(terms: approval.ApprovalTerms, public: str) -> Event:
+    """The event that a signed decision is: its id is the nonce, its moment the start of its window."""
+    shared = {"dossier", "lineage", "genesis", "evidence_index", "policy_version", "person", "role"}
+    shared |= {"scope", "not_before", "not_after", "origin", "reason"}
+    body: Document = {name: getattr(terms, name) for name in shared}
+    body |= {"id": terms.nonce, "at": terms.not_before, "actor": f"person:{terms.person}", "policy": terms.policy}
+    body |= {"gate": str(terms.gate), "key": public}
+    body["type"] = "ApprovalGiven" if terms.decision == "approve" else "ApprovalRefused"
+    return ev.from_json(body)
+
+
+def genesis_digest(founded: ev.ProjectFounded, document: Document) -> Digest:
+    """What all trust starts from: policy 1, the log's and the governor's keys, the origin, and whether it is a demo."""
+    names = [
+        field.name for field in fields(founded) if field.name in ("name", "origin", "demo", "log_key", "service_key")
+    ]
+    return sha256(canonical.encode({"policy": document, **{name: getattr(founded, name) for name in names}}))
+
+
+def genesis_message(genesis: Digest, person: str) -> bytes:
+    """What each person of policy 1 signs, proving that they hold their key: a statement about the genesis digest."""
+    said = statement.Statement((("genesis", genesis),), "urn:keyturn:genesis:v1", {"person": person})
+    return dsse.pae(statement.PAYLOAD_TYPE, statement.encode(said))
