@@ -1,0 +1,53 @@
+# Every target does its own set-up (tools/setup); nothing else is needed beforehand but make itself.
+#   make demo     watch a subject improve itself under governance, and turn the keys yourself
+#   make test     the tests that take seconds
+#   make check    the same as CI asks of every change: format, lint, types, house, tests
+#   make slow     the long suites: slow tests and the simulated world
+#   make bench    measure, and write the numbers under bench/results
+#   make format   let the formatter have its way
+# ARGS="..." is handed on to the program or to pytest.
+
+.NOTPARALLEL:
+.PHONY: help demo test house lint check slow bench format lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo:
+	@tools/setup run
+	@.venv/bin/keyturn demo $(ARGS)
+
+test:
+	@tools/setup test
+	@.venv/bin/python -m pytest -m "not slow and not bench" $(ARGS)
+
+house:
+	@tools/setup test
+	@.venv/bin/python -m pytest -q tests/house $(ARGS)
+
+lint:
+	@tools/setup test
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+check: lint test
+
+slow:
+	@tools/setup test
+	@.venv/bin/python -m pytest -m "(slow or world) and not bench" $(ARGS)
+
+bench:
+	@tools/setup test
+	@set -e; for file in bench/*.py; do echo "== $$file"; .venv/bin/python "$$file" $(ARGS); done
+
+format:
+	@tools/setup test
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+lock:
+	@tools/lock $(ARGS)
+
+clean:
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
