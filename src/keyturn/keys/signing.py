@@ -1,0 +1,138 @@
+"""The governor's side of the signing process: start it, hand it a message, check what comes back.
+
+Never sees a passphrase or a private key: it names the file or descriptor that holds one, and the child reads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from keyturn.core import errors
+from keyturn.core.errors import KeyturnError, MalformedInput, Unavailable, UntrustedInput
+from keyturn.core.terms import Instant, Json
+from keyturn.keys.keyfile import KeyKind, PublicKey, path_of, read_public
+
+CHILD: Final = Path(__file__).with_name("signer.py")
+MESSAGE_BYTES_MAX: Final = 1_000_000
+SECONDS_MAX: Final = 30
+_INTERRUPTED: Final = 130
+_CLASSES: Final = ("MalformedInput", "UntrustedInput", "Unavailable", "Conflict")
+
+
+def sign_in_child(
+    key_path: Path,
+    message: bytes,
+    *,
+    show: Sequence[str] = (),
+    passphrase_file: Path | None = None,
+    passphrase_fd: int | None = None,
+) -> bytes:
+    """Have the message signed in a process of its own and return the 64 bytes of an Ed25519 signature.
+
+    The child shows what it reads in the message, then `show` marked as our words, and asks the passphrase on the
+    terminal, or reads it from the file (mode 0600) or descriptor named here. Keys of kind `simulated` and
+    `service` ask nothing. The signature is checked before it is returned. Raises as `keyfile.unlock` does, and
+    Unavailable when there is no terminal or the child fails.
+    """
+    if len(message) > MESSAGE_BYTES_MAX:
+        raise MalformedInput(f"the message has {len(message)} bytes; at most {MESSAGE_BYTES_MAX} are expected")
+    public = read_public(key_path)
+    request: dict[str, Json] = {
+        "do": "sign",
+        "key": str(key_path.absolute()),
+        "message": base64.b64encode(message).decode("ascii"),
+        "show": list(show),
+    }
+    said = _exchange(request, public.kind, passphrase_file=passphrase_file, passphrase_fd=passphrase_fd)
+    return _checked(said, public, message)
+
+
+def create_in_child(
+    folder: Path,
+    person: str,
+    kind: KeyKind,
+    *,
+    created_at: Instant,
+    passphrase_file: Path | None = None,
+    passphrase_fd: int | None = None,
+) -> PublicKey:
+    """Have a key made in a process of its own, so that its passphrase and private part never come here.
+
+    Asks the passphrase twice on the terminal unless a file or descriptor is named. Raises as `keyfile.create`.
+    """
+    path = path_of(folder, person)
+    request: dict[str, Json] = {
+        "do": "create",
+        "folder": str(folder.absolute()),
+        "person": person,
+        "kind": kind.value,
+        "created_at": int(created_at),
+    }
+    _exchange(request, kind, passphrase_file=passphrase_file, passphrase_fd=passphrase_fd)
+    return read_public(path)
+
+
+def _exchange(
+    request: dict[str, Json], kind: KeyKind, *, passphrase_file: Path | None, passphrase_fd: int | None
+) -> dict[str, Json]:
+    """Send one request to a fresh child and return its answer; an error that it reports is raised here."""
+    if passphrase_file is not None:
+        request["passphrase_file"] = str(passphrase_file.absolute())
+    if passphrase_fd is not None:
+        request["passphrase_fd"] = passphrase_fd
+    a_person_types = kind.encrypted and passphrase_file is None
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", str(CHILD)],
+            input=json.dumps(request).encode("utf-8", "surrogateescape"),
+            capture_output=True,
+            # An environment of ours only: nothing of the caller's reaches the process that holds the key.
+            env={"LANG": "C.UTF-8"},
+            pass_fds=() if passphrase_fd is None else (passphrase_fd,),
+            timeout=None if a_person_types else SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"the signing process gave no answer within {SECONDS_MAX} seconds") from None
+    if done.returncode == _INTERRUPTED:
+        raise KeyboardInterrupt
+    return _answer(done.stdout, done.returncode)
+
+
+def _answer(content: bytes, code: int) -> dict[str, Json]:
+    try:
+        said = json.loads(content)
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise Unavailable(f"the signing process ended without an answer, with code {code}")
+    error = said.get("error")
+    if isinstance(error, dict):
+        raise _error(error)
+    return said
+
+
+def _error(error: dict[str, Json]) -> KeyturnError:
+    name = str(error.get("class"))
+    kind = getattr(errors, name) if name in _CLASSES else Unavailable
+    raised: KeyturnError = kind(str(error.get("message")), help=str(error.get("help")))
+    return raised
+
+
+def _checked(said: dict[str, Json], public: PublicKey, message: bytes) -> bytes:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        signature = base64.b64decode(str(said.get("sig")), validate=True)
+        Ed25519PublicKey.from_public_bytes(public.raw).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        text = f"what the signing process returned is no signature by the key of `{public.person}`"
+        raise UntrustedInput(text, help="check the key file and try again") from None
+    return signature

@@ -1,0 +1,56 @@
+"""Asks for a passphrase on the person's own terminal; never on standard input, and never with echo."""
+
+from __future__ import annotations
+
+import os
+import termios
+
+from keyturn.core.errors import MalformedInput, Unavailable
+
+
+def ask(lines: tuple[str, ...], *, prompts: tuple[str, ...], bytes_max: int) -> str:
+    """Show `lines`, ask once per prompt without echo, and return the answer; all answers must be the same.
+
+    Raises Unavailable where there is no terminal, MalformedInput for answers that differ.
+    """
+    try:
+        handle = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        message = "there is no terminal to ask for the passphrase on"
+        raise Unavailable(message, help="name a passphrase file (mode 0600) or `--passphrase-fd`") from None
+    try:
+        _write(handle, "".join(f"{line}\n" for line in lines))
+        answers = [_ask_silently(handle, prompt, bytes_max) for prompt in prompts]
+    finally:
+        os.close(handle)
+    if len(set(answers)) != 1:
+        raise MalformedInput("the two passphrases differ", help="try again")
+    return answers[0]
+
+
+def _ask_silently(handle: int, prompt: str, bytes_max: int) -> str:
+    before = termios.tcgetattr(handle)
+    silent = termios.tcgetattr(handle)
+    silent[3] &= ~termios.ECHO
+    try:
+        # Flushing drops what was typed before the question was seen.
+        termios.tcsetattr(handle, termios.TCSAFLUSH, silent)
+        _write(handle, prompt)
+        return _line(handle, bytes_max)
+    finally:
+        termios.tcsetattr(handle, termios.TCSAFLUSH, before)
+        _write(handle, "\n")
+
+
+def _line(handle: int, bytes_max: int) -> str:
+    typed = os.read(handle, bytes_max + 1)
+    try:
+        return typed.rstrip(b"\r\n").decode("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedInput("the passphrase is not UTF-8 text", help="check the terminal's encoding") from None
+
+
+def _write(handle: int, text: str) -> None:
+    content = text.encode("utf-8")
+    while content:
+        content = content[os.write(handle, content) :]
