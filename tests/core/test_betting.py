@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -51,10 +52,10 @@ def sine_squared(numerator: int) -> float:
 
 
 def test_grid_constants_are_the_nearest_doubles_of_their_formulas() -> None:
-    assert betting.ARCSINE_SHARES == tuple(sine_squared(2 * j + 1) for j in range(40))
+    assert tuple(sine_squared(2 * j + 1) for j in range(40)) == betting.ARCSINE_SHARES
     with localcontext() as context:
         context.prec = 60
-        assert betting.RARE_SHARES == tuple(float(Decimal(2) ** (Decimal(-j) / 4)) for j in range(40, 0, -1))
+        assert tuple(float(Decimal(2) ** (Decimal(-j) / 4)) for j in range(40, 0, -1)) == betting.RARE_SHARES
 
 
 @pytest.mark.parametrize(
@@ -85,9 +86,11 @@ def test_interval_is_of_the_width_of_the_confseq_library(
 
 def test_interval_says_what_the_verdict_says() -> None:
     process = run(at(0.2), [0.0] * 18)
-    assert process.verdict is Verdict.UNDECIDED and interval(process, error=0.05)[1] > 0.2
+    assert process.verdict is Verdict.UNDECIDED
+    assert interval(process, error=0.05)[1] > 0.2
     process = advance(process, 0.0)
-    assert process.verdict is Verdict.CLEAR and interval(process, error=0.05)[1] <= 0.2
+    assert process.verdict is Verdict.CLEAR
+    assert interval(process, error=0.05)[1] <= 0.2
 
 
 @given(scores=st.lists(SCORES, max_size=60))
@@ -147,7 +150,8 @@ def test_fortune_is_the_one_of_the_definition(scores: list[float], theta: float)
 def test_every_bet_is_fair_and_none_can_lose_more_than_it_owns(theta: float) -> None:
     wins, loses = evidence(advance(at(theta), 0.0)), evidence(advance(at(theta), 1.0))
     for won, lost in zip(wins, loses, strict=True):
-        assert won >= 0 and lost >= 0
+        assert won >= 0
+        assert lost >= 0
         assert (1 - theta) * won + theta * lost == pytest.approx(1.0, abs=1e-12)
 
 
@@ -172,8 +176,10 @@ def test_the_bits_of_a_process_are_these_on_every_machine() -> None:
 
 def test_fortunes_beyond_the_range_of_floats_are_kept() -> None:
     process = run(at(0.5), [1.0] * 3000)
-    assert min(process.low.exponents) < -20_000 and min(process.low.parts) >= 0.5
-    assert evidence(process)[0] < 1e-2 and evidence(process)[1] > 1e200
+    assert min(process.low.exponents) < -20_000
+    assert min(process.low.parts) >= 0.5
+    assert evidence(process)[0] < 1e-2
+    assert evidence(process)[1] > 1e200
     back = run(process, [0.0] * 3000)
     assert evidence(back)[0] == pytest.approx(evidence(back)[1])  # nothing was lost under way
 
@@ -200,6 +206,16 @@ def test_a_bank_always_decides_by_its_end() -> None:
         random.Random(failures).shuffle(scores)
         process = at(0.2, error=1e-6, bank_items=100)
         assert run(process, scores).verdict is verdict
+
+
+@pytest.mark.parametrize("ones", [1, 3, 5])
+def test_drawing_a_bank_without_replacement_is_a_fair_game_at_every_look(ones: int) -> None:
+    """Over all orders of a bank whose mean is exactly theta, the mean fortune stays one: nothing is won for free."""
+    orders = list(set(itertools.permutations([1.0] * ones + [0.0] * (6 - ones))))
+    for looked in range(1, 7):
+        fortunes = [evidence(run(at(ones / 6, error=1e-9, bank_items=6), list(o[:looked]))) for o in orders]
+        for side in zip(*fortunes, strict=True):
+            assert math.fsum(side) / len(orders) == pytest.approx(1.0, abs=1e-9)
 
 
 def test_a_bank_has_no_item_beyond_its_end() -> None:

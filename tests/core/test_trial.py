@@ -121,7 +121,8 @@ def test_losing_an_answer_never_clears_what_would_not_have_cleared(values: list[
 
 def test_reading_stops_at_the_decision() -> None:
     process = read(PLAN, begin(PLAN), dict.fromkeys(range(200), 0.0))
-    assert process.verdict is Verdict.CLEAR and process.n == process.decided_at == 51
+    assert process.verdict is Verdict.CLEAR
+    assert process.n == process.decided_at == 51
     assert finished(PLAN, process)
     with pytest.raises(InvariantBroken):
         next_block(PLAN, process)
@@ -130,7 +131,9 @@ def test_reading_stops_at_the_decision() -> None:
 def test_the_budget_ends_an_undecided_trial() -> None:
     values = {i: float(i % 11 == 0) for i in range(400)}
     process = read(PLAN, begin(PLAN), values)
-    assert process.verdict is Verdict.UNDECIDED and process.n == 200 and finished(PLAN, process)
+    assert process.verdict is Verdict.UNDECIDED
+    assert process.n == 200
+    assert finished(PLAN, process)
 
 
 def test_blocks_cover_the_budget_and_no_more() -> None:
@@ -154,4 +157,5 @@ def test_a_paired_value_is_a_score_and_one_half_is_no_difference(candidate: floa
     value = paired(candidate=candidate, reference=reference)
     assert 0.0 <= value <= 1.0
     assert paired(candidate=candidate, reference=candidate) == 0.5
-    assert paired(candidate=1.0, reference=0.0) == 1.0 and paired(candidate=0.0, reference=1.0) == 0.0
+    assert paired(candidate=1.0, reference=0.0) == 1.0
+    assert paired(candidate=0.0, reference=1.0) == 0.0

@@ -1,4 +1,4 @@
-"""Suites, graders, red-team scenarios and drift; readers of other tools' results.
+"""Trials: graders, sealed examinations, drift, and readers of other tools' results.
 
-Never shows a candidate its answers or its scores, and never reads results in another order than the plan's.
+It never decides what a result allows, and it never tells a subject its scores.
 """
