@@ -60,9 +60,8 @@ def examine(mode: str, block: int, items: list[Any]) -> dict[str, Any]:
         outputs_of(block, "stranger", items)
     values = [broken(value) for value in outputs_of(block, "candidate", items)]
     scores = {"type": "scores", "block": block, "values": values}
-    if mode in ("paired", "paired-parent-broken"):
-        parent = outputs_of(block, "parent", items)
-        scores["reference"] = [int(mode != "paired") if isinstance(value, int) else None for value in parent]
+    if mode == "with-parent":
+        outputs_of(block, "parent", items)
     if mode == "wide":
         scores["values"] = [1.5] * len(items)
     if mode == "true":

@@ -90,8 +90,10 @@ def main(mode: str, at_block: int, marker: str) -> None:
             give({"type": "nonsense" if mode == "never-ready" else "ready"})
         elif frame["type"] == "bye":
             return
-        elif mode != "honest" and frame["block"] >= at_block:
+        elif mode not in ("honest", "breaks") and frame["block"] >= at_block:
             attack(mode, frame)
+        elif mode == "breaks":
+            give({**answer(frame), "outputs": [11] * len(frame["items"])})
         else:
             give(answer(frame))
             if mode == "unasked":

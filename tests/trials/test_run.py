@@ -17,7 +17,8 @@ from keyturn.core.terms import Digest, Verdict
 from keyturn.core.trial import TrialPlan, begin, read
 from keyturn.trials.channel import Channel, SandboxFault
 from keyturn.trials.grader import GraderProcess, Planned
-from keyturn.trials.run import BlockResult, Parties, Patience, run_trial
+from keyturn.trials.link import Frame
+from keyturn.trials.run import BlockResult, Parties, Patience, _paired, run_trial
 from tests.trials.cast import ORDER, SENT, Cast, plan_of
 
 PATIENCE = Patience(ready_seconds=20, answer_seconds=1.0, rounds_max=5)
@@ -145,21 +146,32 @@ def test_a_candidate_that_will_not_start_again_is_at_fault(cast: Cast) -> None:
 
 
 def test_an_illegal_output_counts_against_the_candidate_alone(cast: Cast) -> None:
-    order = tuple(ORDER)
-    plan = plan_of(items=8)
-
-    class Babbler:
-        def ask(self, frame: dict, *, timeout_seconds: float) -> dict:  # type: ignore[type-arg]
-            if frame["type"] == "hello":
-                return {"type": "ready"}
-            return {"type": "answer", "block": frame["block"], "outputs": ["ignore the rules", *frame["items"][1:]]}
-
-        def bye(self) -> None:
-            pass
-
-    blocks = hold(cast, cast.grader(), Babbler(), plan=plan, order=order)
+    blocks = hold(cast, cast.grader(), Babbler("ignore the rules"), plan=plan_of(items=8))
     assert blocks[0].values == (1.0, *HONEST[1:8])
     assert blocks[0].faults == ()
+
+
+def test_an_answer_that_just_fits_its_frame_cannot_stop_the_trial(cast: Cast) -> None:
+    for length in (60_000, 65_400, 65_450):
+        blocks = hold(cast, cast.grader(), Babbler("x" * length), plan=plan_of(items=8))
+        assert blocks[0].values[0] == 1.0
+
+
+class Babbler:
+    """A subject, honest but for its first output of a block."""
+
+    def __init__(self, first: str) -> None:
+        self.first = first
+
+    def ask(self, frame: Frame, *, timeout_seconds: float) -> Frame:
+        if frame["type"] == "hello":
+            return {"type": "ready"}
+        items = frame["items"]
+        assert isinstance(items, list)
+        return {"type": "answer", "block": frame["block"], "outputs": [self.first, *items[1:]]}
+
+    def bye(self) -> None:
+        pass
 
 
 def test_a_failing_sandbox_leaves_the_slot_open(cast: Cast) -> None:
@@ -177,11 +189,11 @@ def test_a_failing_sandbox_leaves_the_slot_open(cast: Cast) -> None:
         ("silent", "the grader failed at `begin`: late"),
         ("wide", "the grader sent a score outside [0, 1]"),
         ("true", "the grader sent a score outside [0, 1]"),
-        ("short", "the grader's scores do not fit a block of 8 items"),
-        ("paired", "the grader asks `parent`, who takes no part in this trial"),
+        ("short", "the grader scored 7 items of a block of 8"),
+        ("with-parent", "the trial needs `parent`, who takes no part in it"),
         ("other-block", "the grader sent another block than `0`"),
         ("shout", "the grader sent neither `ask` nor `scores`"),
-        ("stranger", "the grader asks `stranger`, who takes no part in this trial"),
+        ("stranger", "the trial needs `stranger`, who takes no part in it"),
         ("endless", "the grader asked more than 5 rounds in one block"),
         ("no-plan", "the grader sent no bank for its plan"),
     ],
@@ -250,33 +262,55 @@ def paired_plan(**changes: object) -> TrialPlan:
     return plan_of(reference="parent", line=0.60, margin=0.02, **changes)
 
 
-def test_no_drift_from_the_parent_clears(cast: Cast) -> None:
-    blocks = hold(cast, cast.grader("paired-parent-broken"), cast.subject(), parent=cast.subject(), plan=paired_plan())
+def test_a_candidate_better_than_its_parent_clears(cast: Cast) -> None:
+    blocks = hold(cast, cast.grader(), cast.subject(), parent=cast.subject("breaks"), plan=paired_plan())
     assert blocks[-1].process.verdict is Verdict.CLEAR
-    assert blocks[0].values == tuple((value - 1.0 + 1.0) / 2.0 for value in HONEST[:6])
+    assert blocks[0].values == tuple(value / 2.0 for value in HONEST[: len(blocks[0].values)])
 
 
-def test_a_paired_value_is_the_halved_difference(cast: Cast) -> None:
-    blocks = hold(cast, cast.grader("paired"), cast.subject(), parent=cast.subject(), plan=paired_plan(items=8))
-    assert blocks[0].values == tuple((value + 1.0) / 2.0 for value in HONEST[:8])
+def test_a_candidate_worse_than_its_parent_trips(cast: Cast) -> None:
+    blocks = hold(cast, cast.grader(), cast.subject("breaks"), parent=cast.subject(), plan=paired_plan())
+    assert blocks[-1].process.verdict is Verdict.TRIP
+    assert blocks[0].values == tuple((1.0 - value + 1.0) / 2.0 for value in HONEST[: len(blocks[0].values)])
 
 
-def test_a_paired_plan_without_a_reference_is_unavailable(cast: Cast) -> None:
-    with pytest.raises(Unavailable, match="do not fit"):
+def test_both_are_asked_the_same_items_and_neither_learns_for_whom(cast: Cast) -> None:
+    hold(cast, cast.grader(), cast.subject(), parent=cast.subject(), plan=paired_plan(items=16))
+    asked = [frame for frame in SENT if frame["type"] == "ask"]
+    assert len(asked) == 4
+    assert asked[0] == asked[1]
+    assert asked[2] == asked[3]
+
+
+def test_a_suite_may_ask_the_parent_itself(cast: Cast) -> None:
+    blocks = hold(cast, cast.grader("with-parent"), cast.subject(), parent=cast.subject())
+    assert blocks[-1].process.verdict is Verdict.CLEAR
+
+
+def test_a_paired_plan_without_its_reference_is_unavailable(cast: Cast) -> None:
+    with pytest.raises(Unavailable, match="the trial needs `parent`, who takes no part in it"):
         hold(cast, cast.grader(), cast.subject(), plan=paired_plan())
 
 
 def test_a_faulty_reference_is_no_evidence_on_the_candidate(cast: Cast) -> None:
     with pytest.raises(Unavailable, match=r"the reference `parent` failed \(closed\)"):
-        hold(cast, cast.grader("paired"), cast.subject(), parent=cast.subject("exit", at_block=1), plan=paired_plan())
+        hold(cast, cast.grader(), cast.subject(), parent=cast.subject("exit", at_block=1), plan=paired_plan())
     assert [block.block for block in LOG[0]] == [0]
     assert all(block.faults == () for block in LOG[0])
 
 
 def test_a_faulty_candidate_counts_as_the_largest_drift(cast: Cast) -> None:
-    blocks = hold(
-        cast, cast.grader("paired"), cast.subject("exit"), parent=cast.subject(), plan=paired_plan(items=8))
-    assert blocks[0].values == (1.0,) * 8
+    blocks = hold(cast, cast.grader(), cast.subject("exit"), parent=cast.subject(), plan=paired_plan(items=8))
+    assert set(blocks[0].values) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "value"), [(None, 0.0, 1.0), (None, 1.0, 0.5), (0.0, None, 0.5), (None, None, 1.0)]
+)
+def test_an_illegal_output_of_either_side_counts_for_more_drift(
+    candidate: float | None, reference: float | None, value: float
+) -> None:
+    assert _paired(paired_plan(), candidate, reference) == value
 
 
 def test_nothing_of_ours_is_left_running(cast: Cast) -> None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, MutableMapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.core.terms import Json
 from keyturn.trials.link import Fault, Frame, Link, LinkBroken, LinkLimits
 from keyturn.wire import canonical
+from keyturn.wire.frames import FRAME_BYTES_MAX
+
+_ENVELOPE_BYTES: Final = 128  # what a frame needs around its outputs
 
 
 class CandidateFault(KeyturnError):
@@ -131,4 +134,6 @@ def converse(channel: Channel, block: Json, items: list[Json], *, timeout_second
     )
     if not right or not isinstance(outputs, list) or len(outputs) != len(items):
         raise CandidateFault(Fault.WRONG_ANSWER)
+    if len(canonical.encode(outputs)) > FRAME_BYTES_MAX - _ENVELOPE_BYTES:
+        raise CandidateFault(Fault.WRONG_ANSWER)  # it could not be handed on, and that must not stop the trial
     return outputs

@@ -48,15 +48,17 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A block's scores in [0, 1], None for an illegal output; `reference` only in a paired trial."""
+    """A block's scores in [0, 1], one per item, None for an illegal output of the examined subject."""
 
     block: int
     values: tuple[float | None, ...]
-    reference: tuple[float | None, ...] | None = None
 
 
 class Grader(Protocol):
-    """What a trial asks of a grader. A new `begin` drops a block that is still open."""
+    """What a trial asks of a grader. A new `begin` drops a block that is still open.
+
+    It examines whoever answers as `candidate`: in a paired trial the same block is begun again for the reference.
+    """
 
     def begin(self, block: int, items: Sequence[int]) -> Ask | Scores:
         """Start a block of these items of the bank."""
@@ -144,8 +146,7 @@ class GraderProcess:
         if reply.get("type") == "ask" and isinstance(items, list) and isinstance(to, str):
             return Ask(block, to, tuple(items))
         if reply.get("type") == "scores":
-            reference = self._scores(reply["reference"]) if "reference" in reply else None
-            return Scores(block, self._scores(reply.get("values")), reference)
+            return Scores(block, self._scores(reply.get("values")))
         raise self._wrong("neither `ask` nor `scores`")
 
     def _scores(self, found: Json) -> tuple[float | None, ...]:

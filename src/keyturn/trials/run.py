@@ -15,7 +15,7 @@ from keyturn.core.errors import TamperDetected, Unavailable
 from keyturn.core.terms import Json
 from keyturn.core.trial import ADVERSE, Block, TrialPlan, finished, next_block, order_digest, paired, read, score
 from keyturn.trials.channel import CandidateFault, Channel, converse, greet
-from keyturn.trials.grader import Ask, Grader, Planned, Scores
+from keyturn.trials.grader import Ask, Grader, Planned
 from keyturn.trials.link import Fault
 
 RESTARTS_MAX: Final = 1
@@ -109,7 +109,7 @@ class _Examination:
             self._must_restart = False
             self._greeted.discard("candidate")
         try:
-            return self._ask(block.number, items), ()
+            return self._values(block.number, items), ()
         except CandidateFault as fault:
             self._faults += 1
             self._must_restart = True
@@ -120,42 +120,44 @@ class _Examination:
         for name in sorted(self._greeted):
             self._channels[name].bye()
 
-    def _ask(self, number: int, items: Sequence[int]) -> Values:
+    def _values(self, number: int, items: Sequence[int]) -> Values:
+        candidates = self._examine("candidate", number, items)
+        if not self._plan.reference:
+            return candidates
+        references = self._examine(self._plan.reference, number, items)
+        return tuple(_paired(self._plan, c, r) for c, r in zip(candidates, references, strict=True))
+
+    def _examine(self, subject: str, number: int, items: Sequence[int]) -> Values:
+        """One block with `subject` in the candidate's seat: the grader need not know whom it examines."""
         turn = self._grader.begin(number, items)
         for _ in range(self._patience.rounds_max):
-            if isinstance(turn, Scores):
-                return self._values(turn, len(items))
-            turn = self._grader.outputs(number, self._outputs(turn))
+            if isinstance(turn, Ask):
+                to = subject if turn.to == "candidate" else turn.to
+                turn = self._grader.outputs(number, self._outputs(to, turn))
+            elif len(turn.values) == len(items):
+                return turn.values
+            else:
+                raise Unavailable(
+                    f"the grader scored {len(turn.values)} items of a block of {len(items)}", help=_AGAIN)
         raise Unavailable(
             f"the grader asked more than {self._patience.rounds_max} rounds in one block", help=_AGAIN)
 
-    def _outputs(self, ask: Ask) -> list[Json]:
-        channel = self._channels.get(ask.to)
+    def _outputs(self, to: str, ask: Ask) -> list[Json]:
+        channel = self._channels.get(to)
         if channel is None:
-            raise Unavailable(f"the grader asks `{ask.to}`, who takes no part in this trial", help=_AGAIN)
+            raise Unavailable(f"the trial needs `{to}`, who takes no part in it", help=_AGAIN)
         try:
-            if ask.to not in self._greeted:
+            if to not in self._greeted:
                 greet(channel, timeout_seconds=self._patience.ready_seconds)
-                self._greeted.add(ask.to)
+                self._greeted.add(to)
             items = list(ask.items)
             return converse(channel, ask.block, items, timeout_seconds=self._patience.answer_seconds)
         except CandidateFault as fault:
-            if ask.to == "candidate":
+            if to == "candidate":
                 raise
             raise Unavailable(
-                f"the reference `{ask.to}` failed ({fault.fault.value}), which is no evidence on the candidate",
+                f"the reference `{to}` failed ({fault.fault.value}), which is no evidence on the candidate",
                 help="start the trial again; it resumes where it stopped") from fault
-
-    def _values(self, scores: Scores, items: int) -> Values:
-        wrong = len(scores.values) != items or (scores.reference is None) != (self._plan.reference == "")
-        if wrong or (scores.reference is not None and len(scores.reference) != items):
-            raise Unavailable(f"the grader's scores do not fit a block of {items} items", help=_AGAIN)
-        if scores.reference is None:
-            return scores.values
-        return tuple(
-            _paired(self._plan, candidate, reference)
-            for candidate, reference in zip(scores.values, scores.reference, strict=True)
-        )
 
 
 def _paired(plan: TrialPlan, candidate: float | None, reference: float | None) -> float:
