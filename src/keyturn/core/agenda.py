@@ -116,11 +116,20 @@ class Halted:
     decision: Decision | None
 
 
-Step = Found | Improve | Try | Seal | Release | Reject | Hold | Grant | Resume | AwaitAudit | AwaitWarrant | Halted
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Put a status leaf on top and sign a checkpoint: something happened that others must be able to see."""
+
+
+Step = (
+    Publish | Found | Improve | Try | Seal | Release | Reject | Hold | Grant | Resume | AwaitAudit | AwaitWarrant | Halted
+)
 
 
 def next_step(state: State, now: Instant) -> Step:
     """The one thing to do next; asks for a founded project with an adopted policy."""
+    if state.published < state.noteworthy:
+        return Publish()
     if state.halt is not None:
         return _halted(state, state.halt, now)
     if state.lineage is None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from keyturn.core.candidate import level_of
+from keyturn.core.dossier import moment, named, unfit
 from keyturn.core.finding import REQUESTS, Finding, Request
 from keyturn.core.policy import GateRow, Policy
+from keyturn.core.seats import seated
 from keyturn.core.state import Approval, Dossier, State
-from keyturn.core.terms import Instant
+from keyturn.core.terms import Gate, Instant, Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +24,24 @@ class Quorum:
 
 
 def quorum(state: State, dossier: Dossier, row: GateRow, now: Instant) -> Quorum:
-    """Count distinct persons seat by seat; two keys of one person are one, in the first role they signed for."""
-    counted: dict[str, str] = {}
+    """Seat distinct persons; two keys of one person are one person, who takes one seat in a role they signed for."""
+    able: dict[str, list[str]] = {}
     discounted: list[tuple[str, str]] = []
-    wanted = {seat.role: seat.persons for seat in row.quorum}
-    for approval in dossier.approvals:
+    wanted: dict[str, int] = {}
+    for seat in row.quorum:
+        wanted[seat.role] = wanted.get(seat.role, 0) + seat.persons
+    for approval in (approval for approval in dossier.approvals if approval.approve):
         person, role = approval.event.person, approval.event.role
         doubt = why_not(state, dossier, approval, now)
-        if not doubt and person in counted:
-            doubt = "this person has been counted already"
         if not doubt and role not in wanted:
             doubt = f"the role `{role}` has no seat in this quorum"
+        if not doubt and role in able.get(person, ()):
+            doubt = "this person has been counted already"
         if doubt:
             discounted.append((person, doubt))
-        elif approval.approve:
-            counted[person] = role
+        else:
+            able.setdefault(person, []).append(role)
+    counted = seated(wanted, able)
     filled = list(counted.values())
     missing = tuple((role, n - filled.count(role)) for role, n in wanted.items() if filled.count(role) < n)
     return Quorum(tuple(counted.items()), missing, tuple(discounted))
@@ -45,8 +50,9 @@ def quorum(state: State, dossier: Dossier, row: GateRow, now: Instant) -> Quorum
 def why_not(state: State, dossier: Dossier, approval: Approval, now: Instant) -> str:
     """Why this signature does not count now; empty when it does.
 
-    Promises 3 and 6 of the design: the policy of the day, an enrolled person with the role, a key that is theirs
-    and may sign, the same gate, lineage and trust root, an index after the evidence, and the window.
+    Promises 3, 6 and 7 of the design: the policy of the day, an enrolled person with the role, a key that is theirs
+    and may sign, nobody who asked for it, the same gate, lineage and trust root, an index after the evidence, and
+    the window.
     """
     event, current, project = approval.event, state.current, state.project
     if current is None or project is None:
@@ -54,6 +60,8 @@ def why_not(state: State, dossier: Dossier, approval: Approval, now: Instant) ->
     checks = (
         (event.policy == current.digest, "it was given under another policy"),
         (event.policy_version == current.version, "it names another policy number"),
+        (event.artifact == artifact_of(dossier.document), "it names another artifact than the dossier"),
+        (event.level == dossier.document.get("level"), "it was given for another level"),
         (event.gate == dossier.gate, f"it was given for the gate `{event.gate}`"),
         (event.genesis == project.genesis and event.origin == project.origin, "it was given in another project"),
         (event.lineage == project.name, f"it was given for the lineage `{event.lineage}`"),
@@ -61,12 +69,23 @@ def why_not(state: State, dossier: Dossier, approval: Approval, now: Instant) ->
         (approval.index >= event.evidence_index, "it names evidence that was not in the log when it was given"),
         (event.not_before <= now, "its window has not begun"),
         (now < event.not_after, "its window has ended"),
+        (event.key not in (project.service_key, project.log_key), "the governor's own keys never count"),
+        (dossier.requester != f"person:{event.person}", "this person made the request"),
         (_own_separate(state, dossier, current.policy, event.person), "this person signed the warrant"),
     )
-    return next((reason for holds, reason in checks if not holds), "") or _key_doubt(current.policy, approval)
+    doubt = next((reason for holds, reason in checks if not holds), "")
+    return doubt or _key_doubt(current.policy, approval, demo=project.demo)
 
 
-def _key_doubt(policy: Policy, approval: Approval) -> str:
+def artifact_of(document: Mapping[str, Json]) -> str:
+    """The root digest in a dossier's document, for what people sign; empty where there is none."""
+    body = document.get("candidate")
+    root = body.get("root") if isinstance(body, dict) else None
+    return root if isinstance(root, str) else ""
+
+
+def _key_doubt(policy: Policy, approval: Approval, *, demo: bool) -> str:
+    """Why this key may not sign for this person; simulated keys are a demo's, as founded, whatever a policy says."""
     person = policy.person(approval.event.person)
     if person is None:
         return "this person is not enrolled"
@@ -75,17 +94,18 @@ def _key_doubt(policy: Policy, approval: Approval) -> str:
     key = next((key for key in person.keys if key.public == approval.event.key), None)
     if key is None:
         return "the key is not a key of this person"
-    if key.kind == "simulated" and not policy.demo:
+    if key.kind == "simulated" and not demo:
         return "a simulated key counts in a demo only"
     return ""
 
 
 def _own_separate(state: State, dossier: Dossier, policy: Policy, person: str) -> bool:
-    """Under `separate_warrant`, whoever signed the warrant may not sign its releases."""
-    if not policy.separate_warrant or dossier.gate != "release" or state.warrant is None:
+    """Under `separate_warrant`, whoever signed the warrant that a candidate was made under may not sign its release."""
+    if not policy.separate_warrant or dossier.gate is not Gate.RELEASE:
         return True
-    signed = state.dossiers[state.warrant.dossier].approvals
-    return all(approval.event.person != person for approval in signed)
+    attempt = state.attempts[state.candidates[named(dossier)].attempt]
+    warrant = next(warrant for warrant in state.warrants if warrant.id == attempt.warrant)
+    return all(approval.event.person != person for approval in state.dossiers[warrant.dossier].approvals)
 
 
 def refused_by(state: State, dossier: Dossier, now: Instant) -> tuple[Approval, ...]:
@@ -115,13 +135,16 @@ def dossier_must_be_unused(state: State, request: Request, now: Instant) -> Iter
         yield Finding("dossier_must_be_unused", "no dossier is sealed; one is expected", "wait until it is sealed")
     elif dossier.used:
         yield Finding("dossier_must_be_unused", "this dossier has been used; it clears once", "ask for a new decision")
-    elif now >= _ends(dossier):
+    elif now >= moment(dossier, "not_after"):
         yield Finding("dossier_must_be_unused", "the dossier's window has ended", "seal a new one: run the loop again")
 
 
-def _ends(dossier: Dossier) -> int:
-    end = dossier.document.get("not_after")
-    return end if isinstance(end, int) else 0
+def dossier_must_fit(state: State, request: Request, now: Instant) -> Iterator[Finding]:
+    """What people signed for is this request, about these bytes, as things stand now."""
+    dossier = state.dossiers.get(request.dossier)
+    doubt = unfit(state, dossier, request) if dossier else ""
+    if doubt:
+        yield Finding("dossier_must_fit", f"the dossier does not fit: {doubt}", "wait until a new one is sealed")
 
 
 def quorum_must_be_met(state: State, request: Request, now: Instant) -> Iterator[Finding]:

@@ -6,14 +6,22 @@ from collections.abc import Iterator
 
 from keyturn.core.finding import Finding, Request
 from keyturn.core.state import Candidate, State
-from keyturn.core.terms import Instant, Tier
+from keyturn.core.terms import Instant, Tier, Verdict
 
 
 def level_of(state: State, candidate: str) -> int:
-    """The level whose duties apply: the lineage's, or higher where this candidate was not shown to be below a line."""
+    """The level whose duties apply: the lineage's, or higher where this candidate was not shown to be below a line.
+
+    It follows from the evidence itself: a `LevelRaised` that was never logged lowers nothing.
+    """
     reached = state.lineage.level if state.lineage else 0
     known = state.candidates.get(candidate)
-    return max((reached, *known.raises.values())) if known else reached
+    if known is None:
+        return reached
+    thresholds = state.current.policy.thresholds if state.current else ()
+    seen = {id: evidence.verdict for id, evidence in known.evidence.items()}
+    shown = [t.raises_to for t in thresholds if seen.get(t.id, Verdict.CLEAR) is not Verdict.CLEAR]
+    return max(reached, *known.raises.values(), *shown, 0)
 
 
 def lineage_must_be_complete(state: State, request: Request, now: Instant) -> Iterator[Finding]:
@@ -66,9 +74,13 @@ def sandbox_must_be_tight(state: State, request: Request, now: Instant) -> Itera
     least = level.sandbox if level else Tier.T4
     purposes = [f"improve:{candidate.attempt}", *(candidate.trial_purpose + id for id in candidate.evidence)]
     for purpose in purposes:
-        tier = Tier(state.tiers.get(purpose, "T0"))
+        attested = state.attested.get(purpose)
+        tier = Tier(attested.tier) if attested else Tier.T0
         if tier.rank < least.rank:
             message = f"the sandbox of `{purpose}` was attested at {tier}; at least {least} is required"
+            yield Finding("sandbox_must_be_tight", message, "see `keyturn doctor` for what this machine lacks")
+        for problem in attested.problems if attested else ():
+            message = f"the sandbox of `{purpose}` was not as required: {problem}"
             yield Finding("sandbox_must_be_tight", message, "see `keyturn doctor` for what this machine lacks")
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from keyturn.core.approval import dossier_must_be_unused, nobody_must_have_refused, quorum_must_be_met, row_of
+from keyturn.core.approval import (
+    dossier_must_be_unused,
+    dossier_must_fit,
+    nobody_must_have_refused,
+    quorum_must_be_met,
+    row_of,
+)
 from keyturn.core.audit import pace_must_hold
 from keyturn.core.candidate import (
     conduct_must_be_clean,
@@ -42,6 +48,7 @@ GATES: Mapping[Gate, tuple[Rule, ...]] = {  # order is precedence
         halt_must_be_lifted,
         lineage_must_be_founded,
         dossier_must_be_unused,
+        dossier_must_fit,
         nobody_must_have_refused,
         quorum_must_be_met,
     ),
@@ -56,6 +63,7 @@ GATES: Mapping[Gate, tuple[Rule, ...]] = {  # order is precedence
         evidence_must_be_fresh,
         pace_must_hold,
         dossier_must_be_unused,
+        dossier_must_fit,
         nobody_must_have_refused,
         quorum_must_be_met,
     ),
@@ -63,19 +71,23 @@ GATES: Mapping[Gate, tuple[Rule, ...]] = {  # order is precedence
         gate_must_have_a_row,
         halt_must_be_proven,
         dossier_must_be_unused,
+        dossier_must_fit,
         nobody_must_have_refused,
         quorum_must_be_met,
     ),
     Gate.AMEND: (
         gate_must_have_a_row,
         dossier_must_be_unused,
+        dossier_must_fit,
         nobody_must_have_refused,
         quorum_must_be_met,
     ),
 }
 """The rules of each gate; a gate that is not here never clears."""
 
-PEOPLE: frozenset[Rule] = frozenset({dossier_must_be_unused, nobody_must_have_refused, quorum_must_be_met})
+PEOPLE: frozenset[Rule] = frozenset(
+    {dossier_must_be_unused, dossier_must_fit, nobody_must_have_refused, quorum_must_be_met}
+)
 """The rules that only people can satisfy; `prepare` leaves them out, because a dossier comes before its signatures."""
 
 _NAMES = ";".join(f"{gate}:{','.join(rule.__name__ for rule in rules)}" for gate, rules in GATES.items())

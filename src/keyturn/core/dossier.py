@@ -132,34 +132,62 @@ def _size(file: Document) -> int:
 
 
 def open_dossier(state: State, request: Request, now: Instant) -> Dossier | None:
-    """The newest dossier for this request that is neither used nor past its window."""
+    """The newest dossier that fits this request and is neither used nor past its window."""
     fitting = [
         dossier
         for dossier in state.dossiers.values()
-        if dossier.document.get("request") == request.name
-        and (not request.candidate or _named(dossier) == request.candidate)
-        and not dossier.used
-        and now < _moment(dossier, "not_after")
+        if not dossier.used and now < moment(dossier, "not_after") and not unfit(state, dossier, request)
     ]
     return fitting[-1] if fitting else None
 
 
-def _named(dossier: Dossier) -> str:
+def unfit(state: State, dossier: Dossier, request: Request) -> str:
+    """Why this dossier is not about this request as things stand now; empty when it is.
+
+    What is signed is what ships (promise 6): the same request and candidate, the same bytes, no evidence that came
+    after it was sealed, and the policy and the level under which it was sealed.
+    """
+    document, candidate, current = dossier.document, state.candidates.get(request.candidate), state.current
+    policy = {"digest": current.digest, "version": current.version} if current else {}
+    body = document.get("candidate")
+    root = body.get("root") if isinstance(body, dict) else None
+    latest = max((evidence.index for evidence in candidate.evidence.values()), default=0) if candidate else 0
+    checks = (
+        (document.get("request") == request.name, f"it is about the request `{document.get('request')}`"),
+        (dossier.gate is REQUESTS[request.name], f"it waits at the gate `{dossier.gate}`"),
+        (request.candidate in ("", named(dossier)), f"it is about the candidate `{named(dossier)}`"),
+        (candidate is None or root == candidate.root, "it is about other bytes than the candidate's"),
+        (latest < dossier.index, "evidence was recorded after it was sealed"),
+        (document.get("policy") == policy, "it was sealed under another policy"),
+        (document.get("level") == level_of(state, request.candidate), "it was sealed for another level"),
+    )
+    return next((reason for holds, reason in checks if not holds), "")
+
+
+def named(dossier: Dossier) -> str:
+    """The candidate that a dossier is about; empty when it is about none."""
     body = dossier.document.get("candidate")
     return str(body.get("name")) if isinstance(body, dict) else ""
 
 
-def _moment(dossier: Dossier, key: str) -> int:
+def moment(dossier: Dossier, key: str) -> int:
+    """A moment that a dossier names; 0, and so long ago, when it names none."""
     value = dossier.document.get(key)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def as_request(dossier: Dossier) -> Request:
     """The request that a sealed dossier is about."""
-    return Request(str(dossier.document.get("request")), Digest(dossier.digest), _named(dossier))
+    return Request(str(dossier.document.get("request")), Digest(dossier.digest), named(dossier))
 
 
 def refusals(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """The findings that no waiting can cure: neither people nor an audit nor a resume would change them."""
-    curable = {"halt_must_be_lifted", "pace_must_hold", "quorum_must_be_met", "dossier_must_be_unused"}
+    curable = {
+        "halt_must_be_lifted",
+        "pace_must_hold",
+        "quorum_must_be_met",
+        "dossier_must_be_unused",
+        "dossier_must_fit",
+    }
     return tuple(finding for finding in findings if finding.rule not in curable)

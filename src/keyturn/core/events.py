@@ -190,6 +190,8 @@ class ApprovalGiven(Event):
 
     dossier: Digest
     gate: str
+    level: int
+    artifact: str
     lineage: str
     genesis: Digest
     evidence_index: int
@@ -286,6 +288,7 @@ class GenerationAudited(Event):
     lineage: str
     root: Digest
     genesis: Digest
+    evidence_index: int
     person: str
     role: str
     reason: str

@@ -25,7 +25,7 @@ def evidence_must_cover_thresholds(state: State, request: Request, now: Instant)
         return
     policy, candidate = both
     for threshold in policy.thresholds:
-        message = _not_shown(threshold, candidate)
+        message = _not_shown(threshold, candidate) or _measured_otherwise(state, threshold, candidate)
         if message:
             help = f"`keyturn trial show {candidate.name}/{threshold.id}`; a limit cannot be overridden by any quorum"
             yield Finding("evidence_must_cover_thresholds", message, help)
@@ -44,6 +44,22 @@ def _not_shown(threshold: Threshold, candidate: Candidate) -> str:
     return ""
 
 
+def _measured_otherwise(state: State, threshold: Threshold, candidate: Candidate) -> str:
+    """Evidence speaks only to the question that its trial asked: a policy that asks another needs other evidence."""
+    plan = state.trials[candidate.evidence[threshold.id].trial].plan
+    names = ["kind", "suite", "metric", "reference"]
+    if threshold.kind != "claim":  # the line of a claim is what the candidate claims, less the margin
+        names += ["line", "margin"]
+    for name in names:
+        wanted = getattr(threshold, name)
+        if plan.get(name) != wanted:
+            return f"threshold `{threshold.id}` was tried with {name} `{plan.get(name)}`; the policy says `{wanted}`"
+    error = plan.get("error")
+    if not isinstance(error, int | float) or not error <= threshold.lifetime_error:
+        return f"threshold `{threshold.id}` was tried with error {error}; {threshold.lifetime_error:g} is the most"
+    return ""
+
+
 def evidence_must_be_fresh(state: State, request: Request, now: Instant) -> Iterator[Finding]:
     """No piece of evidence is older than the policy's bound."""
     both = _both(state, request)
@@ -52,7 +68,7 @@ def evidence_must_be_fresh(state: State, request: Request, now: Instant) -> Iter
     policy, candidate = both
     limit = policy.freshness.evidence_seconds
     for evidence in candidate.evidence.values():
-        age = (now - evidence.at) // SECOND
-        if age > limit:
-            message = f"evidence for `{evidence.threshold}` is {age} seconds old; the limit is {limit} seconds"
+        age = now - evidence.at
+        if age > limit * SECOND:
+            message = f"evidence for `{evidence.threshold}` is {age / SECOND:.1f} seconds old; {limit} is the limit"
             yield Finding("evidence_must_be_fresh", message, "make a fresh candidate; evidence is not extended")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from keyturn.core import events as ev
+from keyturn.core.candidate import level_of
 from keyturn.core.errors import TamperDetected
 from keyturn.core.policy import Policy
 from keyturn.core.policy_reading import read_policy
@@ -29,10 +30,22 @@ from keyturn.core.state import (
     Trial,
     Warrant,
 )
-from keyturn.core.terms import Digest, Gate, Instant, Json, Verdict
+from keyturn.core.terms import Digest, Gate, Instant, Json, Tier, Verdict
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+
+NOTEWORTHY = (
+    ev.DossierSealed,
+    ev.CandidateReleased,
+    ev.GenerationAudited,
+    ev.PermitRevoked,
+    ev.HaltProven,
+    ev.HaltUnproven,
+    ev.LoopResumed,
+)
+"""What must soon stand under a published checkpoint: people sign it, or loading nodes depend on it."""
 
 
 def evolve(state: State, event: ev.Event) -> State:
@@ -40,7 +53,9 @@ def evolve(state: State, event: ev.Event) -> State:
     _must(state.project is not None or isinstance(event, ev.ProjectFounded), event, "before the project is founded")
     handle = _HANDLERS.get(type(event))
     after = handle(state, event) if handle is not None else state
-    return replace(after, size=state.size + 1, last_at=Instant(max(state.last_at, event.at)))
+    noteworthy = state.size + 1 if isinstance(event, NOTEWORTHY) else state.noteworthy
+    last_at = Instant(max(state.last_at, event.at))
+    return replace(after, size=state.size + 1, last_at=last_at, noteworthy=noteworthy)
 
 
 def _must(holds: bool, event: ev.Event, what: str) -> None:
@@ -66,6 +81,8 @@ def _policy_adopted(state: State, event: ev.PolicyAdopted) -> State:
     if not isinstance(policy, Policy):
         first = policy[0]
         raise TamperDetected(f"the log holds a policy that is none: {first.message}", help="do not act on this log")
+    demo = state.project is not None and state.project.demo
+    _must(policy.demo == demo, event, "that changes whether this is a demo")
     adopted = Adopted(event.version, Digest(event.digest), policy)
     dossiers = _used(state, event.dossier) if event.dossier else state.dossiers
     return replace(state, policies=(*state.policies, adopted), dossiers=dossiers)
@@ -104,7 +121,8 @@ def _improvement_started(state: State, event: ev.ImprovementStarted) -> State:
 
 
 def _sandbox_attested(state: State, event: ev.SandboxAttested) -> State:
-    return replace(state, tiers=_with(state.tiers, event.purpose, event.tier))
+    _must(event.tier in set(Tier), event, f"at the unknown tier `{event.tier}`")
+    return replace(state, attested=_with(state.attested, event.purpose, event))
 
 
 def _improvement_ended(state: State, event: ev.ImprovementEnded) -> State:
@@ -136,7 +154,7 @@ def _candidate(state: State, event: ev.Event, name: str) -> Candidate:
 def _trial_planned(state: State, event: ev.TrialPlanned) -> State:
     candidate = _candidate(state, event, event.candidate)
     _must(event.trial not in state.trials, event, f"for `{event.trial}` a second time")
-    trial = Trial(event.trial, event.candidate, event.threshold, event.plan, event.at)
+    trial = _continued(state, candidate, Trial(event.trial, event.candidate, event.threshold, event.plan, event.at))
     after = replace(state, trials=_with(state.trials, event.trial, trial))
     lineage = state.lineage
     _must(lineage is not None, event, "before a lineage")
@@ -146,6 +164,15 @@ def _trial_planned(state: State, event: ev.TrialPlanned) -> State:
     return replace(
         after, lineage=replace(lineage, charges=_with(lineage.charges, event.threshold, (*charged, candidate.root)))
     )
+
+
+def _continued(state: State, candidate: Candidate, trial: Trial) -> Trial:
+    """The same bytes submitted again go on where their earlier trial on the same bank stopped; they never start over."""
+    for earlier in reversed(tuple(state.trials.values())):
+        same = earlier.threshold == trial.threshold and earlier.plan.get("bank") == trial.plan.get("bank")
+        if same and state.candidates[earlier.candidate].root == candidate.root:
+            return replace(trial, read=earlier.read, process=earlier.process, values=earlier.values)
+    return trial
 
 
 def _trial(state: State, event: ev.Event, name: str) -> Trial:
@@ -169,6 +196,7 @@ def _trial_advanced(state: State, event: ev.TrialAdvanced) -> State:
 def _trial_ended(state: State, event: ev.TrialEnded) -> State:
     trial = _trial(state, event, event.trial)
     _must(event.items == trial.read, event, f"with {event.items} items; {trial.read} were read")
+    _must(event.verdict in set(Verdict), event, f"with the unknown verdict `{event.verdict}`")
     ended = replace(trial, verdict=Verdict(event.verdict))
     return replace(state, trials=_with(state.trials, event.trial, ended))
 
@@ -177,7 +205,9 @@ def _evidence_recorded(state: State, event: ev.EvidenceRecorded) -> State:
     candidate = _candidate(state, event, event.candidate)
     _must(event.root == candidate.root, event, f"about other bytes than those of `{candidate.name}`")
     trial = state.trials.get(event.trial)
-    _must(trial is not None and trial.verdict == event.verdict, event, "that differs from its trial")
+    same = trial is not None and (trial.candidate, trial.threshold) == (event.candidate, event.threshold)
+    _must(same and trial is not None and trial.verdict == event.verdict, event, "that differs from its trial")
+    _must(event.threshold not in candidate.evidence, event, f"for `{event.threshold}` a second time")
     evidence = Evidence(
         state.size,
         event.at,
@@ -187,6 +217,7 @@ def _evidence_recorded(state: State, event: ev.EvidenceRecorded) -> State:
         event.estimate,
         event.low,
         event.high,
+        event.trial,
     )
     known = replace(candidate, evidence=_with(candidate.evidence, event.threshold, evidence))
     return replace(state, candidates=_with(state.candidates, candidate.name, known))
@@ -194,14 +225,16 @@ def _evidence_recorded(state: State, event: ev.EvidenceRecorded) -> State:
 
 def _level_raised(state: State, event: ev.LevelRaised) -> State:
     candidate = _candidate(state, event, event.candidate)
-    raised = replace(candidate, raises=_with(candidate.raises, event.threshold, event.level))
+    level = max(event.level, candidate.raises.get(event.threshold, 0))  # levels only ever rise
+    raised = replace(candidate, raises=_with(candidate.raises, event.threshold, level))
     return replace(state, candidates=_with(state.candidates, candidate.name, raised))
 
 
 def _dossier_sealed(state: State, event: ev.DossierSealed) -> State:
     _must(event.dossier not in state.dossiers, event, "for the same dossier twice")
-    gate = Gate(str(event.document.get("gate")))
-    dossier = Dossier(event.dossier, gate, state.size, event.document, event.at)
+    gate = event.document.get("gate")
+    _must(gate in set(Gate), event, f"for the unknown gate `{gate}`")
+    dossier = Dossier(event.dossier, Gate(str(gate)), state.size, event.document, event.at, event.actor)
     after = replace(state, dossiers=_with(state.dossiers, event.dossier, dossier))
     name = _candidate_of(event.document)
     if not name or name not in state.candidates:
@@ -259,7 +292,7 @@ def _candidate_released(state: State, event: ev.CandidateReleased) -> State:
     generation = Generation(
         event.generation, candidate.name, event.root, candidate.files, event.permit, released_at=event.at
     )
-    level = max(lineage.level, *candidate.raises.values(), 0)
+    level = level_of(state, candidate.name)
     grown = replace(lineage, generations=(*lineage.generations, generation), level=level)
     released = replace(candidate, status="released")
     return replace(state, lineage=grown, candidates=_with(state.candidates, candidate.name, released))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keyturn.core.policy import GateRow, Person, Policy
+from keyturn.core.seats import seated
 from keyturn.core.terms import Custody, Gate
 
 REQUIREMENTS: Mapping[Gate, tuple[str, ...]] = {
@@ -15,6 +16,9 @@ REQUIREMENTS: Mapping[Gate, tuple[str, ...]] = {
     Gate.AMEND: ("quorum",),
 }
 """What each gate's row must name; a gate that is absent here cannot have a row yet."""
+
+RESERVED = ("governor", "service", "subject")
+"""Who never decides, and so must not be mistaken for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def _dangling(policy: Policy) -> list[Problem]:
         if clause.bank not in suites:
             found.append(_unknown(f"charter[{number}].bank", clause.bank, "suite", suites))
         if not any(t.suite == clause.bank and t.kind == "limit" and not t.reference for t in policy.thresholds):
-            message = f"no `limit` threshold tests the clause `{clause.clause}`; a charter that nothing tests is decoration"
+            message = f"no `limit` threshold tests the clause `{clause.clause}`; an untested charter is decoration"
             found.append(Problem(f"charter[{number}]", message, f"add a threshold on the suite `{clause.bank}`"))
     levels = {level.id for level in policy.levels}
     if 0 not in levels:
@@ -88,21 +92,26 @@ def _dangling(policy: Policy) -> list[Problem]:
 
 def _unknown(path: str, name: str, noun: str, known: set[str]) -> Problem:
     names = ", ".join(sorted(known)) or "none"
-    return Problem(path, f"`{name}` is not a {noun} of this policy; known: {names}", f"add that {noun} or name a known one")
+    message = f"`{name}` is not a {noun} of this policy; known: {names}"
+    return Problem(path, message, f"add that {noun} or name a known one")
 
 
 def _gate_problems(policy: Policy, row: GateRow, path: str) -> list[Problem]:
-    found = []
+    found: list[Problem] = []
     needed = REQUIREMENTS.get(row.action)
     if needed is None:
-        message = f"the gate `{row.action}` cannot be opened by this release of Keyturn; a row for it would promise too much"
+        message = f"the gate `{row.action}` cannot be opened by this Keyturn; a row for it would promise too much"
         return [Problem(f"{path}.action", message, "remove the row: a gate without one never clears")]
-    for name in needed:
-        if name not in row.require:
-            found.append(Problem(f"{path}.require", f"`{row.action}` does not require `{name}`", f"add `{name}`"))
-    for name in row.require:
-        if name not in needed:
-            found.append(Problem(f"{path}.require", f"`{name}` is not a requirement of `{row.action}`", "remove it"))
+    found += [
+        Problem(f"{path}.require", f"`{row.action}` does not require `{name}`", f"add `{name}`")
+        for name in needed
+        if name not in row.require
+    ]
+    found += [
+        Problem(f"{path}.require", f"`{name}` is not a requirement of `{row.action}`", "remove it")
+        for name in row.require
+        if name not in needed
+    ]
     if policy.level(row.level) is None:
         found.append(_unknown(f"{path}.level", str(row.level), "level", {str(level.id) for level in policy.levels}))
     return found + _quorum_problems(policy, row, path)
@@ -115,16 +124,43 @@ def _quorum_problems(policy: Policy, row: GateRow, path: str) -> list[Problem]:
         if len(holders) < seat.persons:
             message = f"{seat.persons} person(s) in the role `{seat.role}` are asked for; {len(holders)} are enrolled"
             found.append(Problem(f"{path}.quorum[{number}]", message, "enrol more people or ask for fewer"))
+    roles = [seat.role for seat in row.quorum]
+    for role in sorted({role for role in roles if roles.count(role) > 1}):
+        message = f"the role `{role}` has more than one seat; one seat with the number of persons is expected"
+        found.append(Problem(f"{path}.quorum", message, "add the persons up in one seat"))
     needed = sum(seat.persons for seat in row.quorum)
-    able = {person.id for person in policy.people if any(seat.role in person.roles for seat in row.quorum)}
-    if not found and len(able) < needed:
-        message = f"{needed} distinct persons are asked for; only {len(able)} could sign: nobody could meet this quorum"
+    able = _most_seated(policy, row)
+    if not found and able < needed:
+        message = f"{needed} distinct persons are asked for; only {able} could sit: nobody could meet this quorum"
         found.append(Problem(f"{path}.quorum", message, "a person counts once; enrol more people"))
-    return found
+    return found or _separation_problems(policy, row, path)
+
+
+def _most_seated(policy: Policy, *rows: GateRow) -> int:
+    """How many seats of these rows together distinct people could fill at best."""
+    wanted = {f"{row.action}:{seat.role}": seat.persons for row in rows for seat in row.quorum}
+    able = {p.id: [f"{row.action}:{role}" for row in rows for role in p.roles] for p in policy.people}
+    return len(seated(wanted, able))
+
+
+def _separation_problems(policy: Policy, row: GateRow, path: str) -> list[Problem]:
+    """Under `separate_warrant` a release needs people besides those whom its warrant takes."""
+    warrant = policy.row(Gate.TRAIN, row.level)
+    if not policy.separate_warrant or row.action is not Gate.RELEASE or warrant is None:
+        return []
+    needed = sum(seat.persons for each in (warrant, row) for seat in each.quorum)
+    able = _most_seated(policy, warrant, row)
+    if able >= needed:
+        return []
+    message = f"`separate_warrant` asks for {needed} distinct persons for warrant and release; only {able} could sit"
+    return [Problem(f"{path}.quorum", message, "enrol more people, or set `separate_warrant = false`")]
 
 
 def _key_problems(policy: Policy, person: Person, path: str) -> list[Problem]:
     found = []
+    if person.id in RESERVED:
+        message = f"`{person.id}` is a part of Keyturn; a human being is expected"
+        found.append(Problem(f"{path}.id", message, "give the person another id"))
     order = list(Custody)
     for number, key in enumerate(person.keys):
         if key.kind == "simulated" and not policy.demo:

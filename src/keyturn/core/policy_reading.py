@@ -1,4 +1,4 @@
-"""From plain data to a `Policy`: every mistake is found and named by its place; nothing is guessed or defaulted loosely.
+"""From plain data to a `Policy`: every mistake is found and named by its place; nothing is guessed.
 
 The data come from TOML, read elsewhere; a place is a path such as `thresholds[1].line`, for which the door finds
 the line. A reading returns either a policy or all problems, never a policy with problems.
@@ -74,13 +74,13 @@ class _Table:
     def text(self, key: str, default: str | None = None, pattern: re.Pattern[str] | None = None) -> str:
         value = self.take(key, str, "a text", default)
         value = value if isinstance(value, str) else ""
-        if pattern is not None and key in self.data and not pattern.fullmatch(value):
+        if pattern is not None and isinstance(self.data.get(key), str) and not pattern.fullmatch(value):
             self.fault(key, f"`{key}` is `{value}`; a text like `{pattern.pattern}` is expected", f"change `{key}`")
         return value
 
     def choice(self, key: str, values: tuple[str, ...], default: str | None = None) -> str:
         value = self.text(key, default)
-        if value not in values and key in self.data:
+        if value not in values and isinstance(self.data.get(key), str):
             self.fault(key, f"`{key}` is `{value}`; one of {', '.join(values)} is expected", "use one of these")
         return value if value in values else values[0]
 

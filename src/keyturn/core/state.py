@@ -122,6 +122,7 @@ class Evidence:
     estimate: float
     low: float
     high: float
+    trial: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +159,14 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Dossier:
-    """What approvers sign, what they have signed so far, and what the gate said last."""
+    """What approvers sign, who asked for it, what they have signed so far, and what the gate said last."""
 
     digest: Digest
     gate: Gate
     index: int
     document: ev.Document
     sealed_at: Instant
+    requester: str
     approvals: tuple[Approval, ...] = ()
     decided: bool = False
     used: bool = False
@@ -200,7 +202,11 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that follows from the log so far; `size` is the number of events folded."""
+    """Everything that follows from the log so far; `size` is the number of events folded.
+
+    `noteworthy` is the size after the last event that people or loading nodes must learn of, `published` the size
+    under the last published status.
+    """
 
     size: int = 0
     last_at: Instant = NEVER
@@ -209,7 +215,7 @@ class State:
     lineage: Lineage | None = None
     warrants: tuple[Warrant, ...] = ()
     attempts: Mapping[int, Attempt] = field(default_factory=dict)
-    tiers: Mapping[str, str] = field(default_factory=dict)
+    attested: Mapping[str, ev.SandboxAttested] = field(default_factory=dict)
     candidates: Mapping[str, Candidate] = field(default_factory=dict)
     trials: Mapping[str, Trial] = field(default_factory=dict)
     dossiers: Mapping[str, Dossier] = field(default_factory=dict)
@@ -218,6 +224,7 @@ class State:
     halts: tuple[Halt, ...] = ()
     incidents: Mapping[str, Incident] = field(default_factory=dict)
     nonces: frozenset[str] = frozenset()
+    noteworthy: int = 0
     published: int = 0
     status_counter: int = 0
 

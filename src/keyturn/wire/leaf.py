@@ -15,6 +15,7 @@ from keyturn.core.events import Document, Event
 from keyturn.core.terms import Digest
 from keyturn.wire import approval, canonical, dsse, signature, statement
 from keyturn.wire.digest import sha256
+from keyturn.wire.people_statements import AUDIT, AWARENESS, AuditTerms, AwarenessTerms
 
 EVENT_TYPE = "application/vnd.keyturn.event+json"
 LEAF_BYTES_MAX = 60_000
@@ -25,11 +26,8 @@ SERVICE_STATEMENTS: Mapping[str, type[Event]] = {
 }
 """Facts of the governor that strangers check alone, as in-toto predicates about a root digest."""
 
-PERSON_STATEMENTS: Mapping[str, type[Event]] = {
-    "urn:keyturn:audit:v1": ev.GenerationAudited,
-    "urn:keyturn:awareness:v1": ev.AwarenessSigned,
-}
-"""Facts that a person signs besides decisions on dossiers."""
+_STATEMENTS_ONLY = (ev.ApprovalGiven, ev.GenerationAudited, ev.AwarenessSigned, ev.EvidenceRecorded, ev.PermitIssued)
+"""Facts that may stand in the log as in-toto statements only; those of people need a person's own signature."""
 
 Sign = Callable[[bytes], bytes]
 
@@ -50,18 +48,17 @@ def encode(event: Event, *, public: str, sign: Sign) -> bytes:
 
 def encode_approval(terms: approval.ApprovalTerms, *, public: str, sign: Sign) -> bytes:
     """The leaf of a person's decision; `sign` is asked to sign exactly M of design section 7."""
-    payload = statement.encode(approval.statement(terms))
-    return _sealed(statement.PAYLOAD_TYPE, payload, public=public, sign=sign)
+    return _sealed(statement.PAYLOAD_TYPE, approval.payload(terms), public=public, sign=sign)
 
 
-def encode_person(event: ev.GenerationAudited | ev.AwarenessSigned, *, sign: Sign) -> bytes:
-    """The leaf of a person's audit or awareness, signed by the key that the event names."""
-    kind = next(name for name, each in PERSON_STATEMENTS.items() if isinstance(event, each))
-    about = event.root if isinstance(event, ev.GenerationAudited) else sha256(event.incident.encode())
-    name = "generation" if isinstance(event, ev.GenerationAudited) else event.incident
-    predicate = {key: value for key, value in ev.to_json(event).items() if key not in ("type", "key")}
-    payload = statement.encode(statement.Statement(((name, about),), kind, predicate))
-    return _sealed(statement.PAYLOAD_TYPE, payload, public=event.key, sign=sign)
+def encode_audit(terms: AuditTerms, *, public: str, sign: Sign) -> bytes:
+    """The leaf of a person's review of a generation."""
+    return _sealed(statement.PAYLOAD_TYPE, AUDIT.payload(terms), public=public, sign=sign)
+
+
+def encode_awareness(terms: AwarenessTerms, *, public: str, sign: Sign) -> bytes:
+    """The leaf of a person's signed moment for an incident."""
+    return _sealed(statement.PAYLOAD_TYPE, AWARENESS.payload(terms), public=public, sign=sign)
 
 
 def decode(leaf: bytes, keys: Keyring | None) -> Event:
@@ -72,6 +69,11 @@ def decode(leaf: bytes, keys: Keyring | None) -> Event:
     envelope = dsse.decode(leaf)
     if envelope.payload_type == EVENT_TYPE:
         event = ev.from_json(_object(envelope.payload))
+        if isinstance(event, _STATEMENTS_ONLY):
+            raise UntrustedInput(
+                f"`{type(event).__name__}` stands in the log as a plain fact; only its signed statement counts",
+                help="the governor cannot speak for people; do not act on this log",
+            )
         return _by_service(envelope, event, keys)
     if envelope.payload_type != statement.PAYLOAD_TYPE:
         raise MalformedInput(f"`{envelope.payload_type}` is no payload of this log", help="do not trust this log")
@@ -141,23 +143,42 @@ def _by_person(envelope: dsse.Envelope, said: statement.Statement, keys: Keyring
     public = next((key for key in known if _signed(envelope, key)), None)
     if public is None:
         raise UntrustedInput(f"no key of `{person}` signed this statement", help="sign with an enrolled key")
-    if said.predicate_type == approval.PREDICATE_TYPE:
-        return _approval_event(approval.terms_of(said), public)
-    kind = PERSON_STATEMENTS.get(said.predicate_type)
-    if kind is None:
-        raise MalformedInput(f"`{said.predicate_type}` is no statement of this log", help="do not trust this log")
-    return ev.from_json({**said.predicate, "type": kind.__name__, "key": public})
+    for kind, read in _PERSON_EVENTS.items():
+        if said.predicate_type == kind:
+            return ev.from_json({**read(said), "key": public, "actor": f"person:{person}"})
+    raise MalformedInput(f"`{said.predicate_type}` is no statement of this log", help="do not trust this log")
 
 
-def _approval_event(terms: approval.ApprovalTerms, public: str) -> Event:
-    """The event that a signed decision is: its id is the nonce, its moment the start of its window."""
-    shared = {"dossier", "lineage", "genesis", "evidence_index", "policy_version", "person", "role"}
-    shared |= {"scope", "not_before", "not_after", "origin", "reason"}
-    body: Document = {name: getattr(terms, name) for name in shared}
-    body |= {"id": terms.nonce, "at": terms.not_before, "actor": f"person:{terms.person}", "policy": terms.policy}
-    body |= {"gate": str(terms.gate), "key": public}
-    body["type"] = "ApprovalGiven" if terms.decision == "approve" else "ApprovalRefused"
-    return ev.from_json(body)
+def _decision(said: statement.Statement) -> Document:
+    """A signed decision as an event: its id is the nonce, its moment the start of its window."""
+    terms = approval.terms_of(said)
+    body = _plain(terms, leave_out={"decision", "nonce"})
+    name = "ApprovalGiven" if terms.decision == approval.APPROVE else "ApprovalRefused"
+    return {**body, "type": name, "id": terms.nonce, "at": terms.not_before}
+
+
+def _audit(said: statement.Statement) -> Document:
+    terms = AUDIT.terms_of(said)
+    body = _plain(terms, leave_out={"signed_at", "nonce"})
+    return {**body, "type": "GenerationAudited", "id": terms.nonce, "at": terms.signed_at}
+
+
+def _awareness(said: statement.Statement) -> Document:
+    terms = AWARENESS.terms_of(said)
+    body = _plain(terms, leave_out={"signed_at", "nonce"})
+    return {**body, "type": "AwarenessSigned", "id": terms.nonce, "at": terms.signed_at}
+
+
+def _plain(terms: approval.ApprovalTerms | AuditTerms | AwarenessTerms, *, leave_out: set[str]) -> Document:
+    return {field.name: getattr(terms, field.name) for field in fields(terms) if field.name not in leave_out}
+
+
+_PERSON_EVENTS: Mapping[str, Callable[[statement.Statement], Document]] = {
+    approval.PREDICATE_TYPE: _decision,
+    AUDIT.predicate_type: _audit,
+    AWARENESS.predicate_type: _awareness,
+}
+"""What a person may sign, and how it becomes an event."""
 
 
 def genesis_digest(founded: ev.ProjectFounded, document: Document) -> Digest:

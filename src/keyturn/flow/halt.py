@@ -1,0 +1,64 @@
+"""Stop everything first, then latch, then record: the one stage that acts before it writes."""
+
+from __future__ import annotations
+
+from keyturn.core import events as ev
+from keyturn.core.agenda import Resume
+from keyturn.core.errors import Conflict
+from keyturn.flow.decided import decided
+from keyturn.flow.governor import Governor
+from keyturn.flow.log import Log
+from keyturn.flow.ports import Halter, Latch
+
+TRIES_MAX = 20
+
+
+def halt(governor: Governor, *, by: str, reason: str) -> ev.Document:
+    """Kill, latch, kill what slipped in between, record; returns the receipt."""
+    return act_and_record(governor.log, governor.halter, governor.latch, by=by, reason=reason)
+
+
+def act_and_record(log: Log, halter: Halter, latch: Latch, *, by: str, reason: str) -> ev.Document:
+    """The halt itself, for a governor and for a second process that finds none to ask."""
+    first = halter.halt_all(reason)
+    # A crash from here on leaves the latch: nothing is launched, and the next start records the halt.
+    latch.set(f"{by}: {reason}")
+    second = halter.halt_all(reason)  # whatever was being launched while the latch was being set
+    receipt = first if second.get("processes_before") in (0, None) else second
+    record(log, by=by, reason=reason, receipt=receipt)
+    return receipt
+
+
+def record(log: Log, *, by: str, reason: str, receipt: ev.Document) -> None:
+    """Write the halt down, whoever else is writing."""
+    for _ in range(TRIES_MAX):
+        log.refresh()
+        standing = log.state.halt
+        name = standing.id if standing else f"h-{log.ids.new()[:8]}"
+        settled = ev.HaltProven if receipt.get("state") == "STOPPED" else ev.HaltUnproven
+        facts = [lambda stamp: settled(**stamp, halt=name, receipt=receipt)]
+        if standing is None:
+            facts.insert(0, lambda stamp: ev.HaltRequested(**stamp, halt=name, by=by, reason=reason[:500]))
+        try:
+            log.append(*facts)
+        except Conflict:
+            continue
+        return
+    raise Conflict("the log kept moving while a halt was to be recorded", help="`keyturn halt` again; the latch is set")
+
+
+def record_latched(governor: Governor) -> None:
+    """A latch without a halt in the log is a halt whose record a crash prevented: make it good."""
+    why = governor.latch.reason()
+    if why is not None and governor.state.halt is None:
+        by, _, reason = why.partition(": ")
+        record(governor.log, by=by, reason=reason or by, receipt=governor.halter.halt_all(why))
+
+
+def resume(governor: Governor, step: Resume) -> None:
+    """Lift the halt that a quorum cleared; the latch goes after the record, so that a crash leaves it set."""
+    governor.log.append(
+        decided(step.decision, step.dossier.digest),
+        lambda stamp: ev.LoopResumed(**stamp, halt=step.halt.id, dossier=step.dossier.digest),
+    )
+    governor.latch.clear()

@@ -1,0 +1,160 @@
+"""The governor's hand on the log: read what is new, append what happened, publish a checkpoint.
+
+It decides nothing. Every append compares the head that was read with the head that is there; when the log moved,
+`Conflict` says so and nothing was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict
+
+from keyturn.core import events as ev
+from keyturn.core.errors import Conflict, invariant
+from keyturn.core.state import State
+from keyturn.core.terms import Digest, Instant
+from keyturn.flow.ports import Clock, Ids, Signer
+from keyturn.ledger import checkpoint, note
+from keyturn.ledger.history import History
+from keyturn.ledger.store import Head, Store
+from keyturn.wire import leaf
+
+
+RECORD_TRIES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Indexes:
+    """Where in the log permits and policies stand."""
+
+    permits: dict[str, int]
+    policies: tuple[int, ...]
+
+
+class Stamp(TypedDict):
+    """What every event carries; handed to each fact when it is appended."""
+
+    id: str
+    at: Instant
+    actor: str
+    policy: str
+
+
+Fact = Callable[[Stamp], ev.Event]
+"""An event that lacks only its stamp."""
+
+
+@dataclass(slots=True)
+class Log:
+    """The log of one project, with the service key that states facts and the log key that signs checkpoints."""
+
+    store: Store
+    service: Signer
+    log_key: note.Signer | None
+    clock: Clock
+    ids: Ids
+    history: History
+    head: Head
+    permits: dict[str, int]
+    policies: list[int]
+
+    @classmethod
+    def open(cls, store: Store, *, service: Signer, log_key: note.Signer | None, clock: Clock, ids: Ids) -> Log:
+        """The log as it stands, read and checked from its first leaf."""
+        log = cls(store, service, log_key, clock, ids, History(), Head.empty(), {}, [])
+        log.refresh()
+        return log
+
+    @property
+    def state(self) -> State:
+        """What holds after everything read so far."""
+        return self.history.state
+
+    def now(self) -> Instant:
+        """The later of the clock and the last logged moment: time never runs backwards here."""
+        return Instant(max(self.clock.now(), self.state.last_at))
+
+    def refresh(self) -> State:
+        """Read whatever others appended since."""
+        head = self.store.head()
+        for data in self.store.leaves(self.state.size, head.size):
+            self._index(self.history.read(data), self.state.size - 1)
+        self.head = head
+        return self.state
+
+    def append(self, *facts: Fact, actor: str = "governor") -> State:
+        """Append facts together or not at all; a crash leaves all of them or none. Raises `Conflict`."""
+        leaves = [self._leaf(fact, actor) for fact in facts]
+        return self._write(leaves)
+
+    def record(self, *facts: Fact, actor: str = "governor") -> State:
+        """Append what happened and does not depend on the head: another writer in between only delays it."""
+        for _ in range(RECORD_TRIES_MAX):
+            try:
+                return self.append(*facts, actor=actor)
+            except Conflict:
+                self.refresh()
+        raise Conflict("the log kept moving while something was to be recorded", help="run the command again")
+
+    def append_signed(self, data: bytes) -> State:
+        """Append a leaf that a person signed; it is checked like any leaf that is read."""
+        return self._write([data])
+
+    def publish(self) -> State:
+        """End the log with a status leaf and sign a checkpoint over it; a crash in between is made good here."""
+        saved = self.store.checkpoint()
+        ends_in_status = self.state.size > 0 and self.state.published == self.state.size
+        if not ends_in_status:
+            self.append(self._status)
+        if not ends_in_status or saved is None or checkpoint.parse_body(saved).size != self.head.size:
+            self._sign_head()
+        return self.state
+
+    def _leaf(self, fact: Fact, actor: str) -> bytes:
+        current = self.state.current
+        stamp = Stamp(id=self.ids.new(), at=self.now(), actor=actor, policy=current.digest if current else "")
+        return leaf.encode(fact(stamp), public=self.service.public, sign=self.service.sign)
+
+    def _write(self, leaves: list[bytes]) -> State:
+        # Checked before it is durable: what could not be read back must never be written.
+        ahead = History()
+        ahead.state = self.state
+        events = [ahead.read(data) for data in leaves]
+        first = self.state.size
+        self.head = self.store.append(leaves, expected=self.head)
+        self.history.state = ahead.state
+        for index, event in enumerate(events, first):
+            self._index(event, index)
+        return self.state
+
+    def indexes(self) -> Indexes:
+        """Where permits and policies stand, for whoever must prove them."""
+        return Indexes(dict(self.permits), tuple(self.policies))
+
+    def _index(self, event: ev.Event, index: int) -> None:
+        if isinstance(event, ev.PermitIssued):
+            self.permits[event.permit] = index
+        elif isinstance(event, ev.PolicyAdopted):
+            self.policies.append(index)
+
+    def _status(self, stamp: Stamp) -> ev.Event:
+        state, current = self.state, self.state.current
+        invariant(current is not None, "a status needs a policy")
+        return ev.StatusPublished(
+            **stamp,
+            counter=state.status_counter + 1,
+            halted=state.halt is not None,
+            revoked=state.revoked,
+            policy_version=current.version if current else 0,
+            policy_digest=current.digest if current else Digest(""),
+            simulated=state.project.demo if state.project else False,
+        )
+
+    def _sign_head(self) -> None:
+        project, key = self.state.project, self.log_key
+        if project is None or key is None:
+            invariant(False, "only the governor publishes checkpoints")
+            return
+        body = checkpoint.Checkpoint(project.origin, self.head.size, self.head.root)
+        self.store.save_checkpoint(self.head.size, self.head.root, note.sign(body.body(), key))

@@ -1,0 +1,136 @@
+"""Issue a permit once a gate cleared, show it as a bundle, and load a generation through it like everybody else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from keyturn.core import events as ev
+from keyturn.core.agenda import Reject, Release
+from keyturn.core.approval import quorum
+from keyturn.core.candidate import level_of
+from keyturn.core.errors import MalformedInput, Unavailable
+from keyturn.core.evidence import SECOND
+from keyturn.core.finding import Decision
+from keyturn.core.state import Candidate, Dossier
+from keyturn.core.terms import Digest, Gate, Instant
+from keyturn.flow.decided import decided
+from keyturn.flow.governor import Governor
+from keyturn.flow.log import Fact, Log
+from keyturn.verify.bundle import Bundle, Proven
+from keyturn.verify.load import load
+
+ACTION = "release"
+SCOPE = "this lineage, on governed machines"
+
+
+def release(governor: Governor, step: Release) -> None:
+    """Decide, permit and release in one append, under the lock that a halt takes: never one without the others."""
+    candidate = governor.state.candidates[step.candidate]
+    dossier = governor.state.dossiers[candidate.dossier]
+    with governor.latch.guard():
+        governor.log.append(
+            decided(step.decision, dossier.digest),
+            permit_fact(governor.log, dossier, step.decision, candidate),
+            _released(governor, candidate),
+        )
+
+
+def _released(governor: Governor, candidate: Candidate) -> Fact:
+    lineage = governor.lineage
+    return lambda stamp: ev.CandidateReleased(
+        **stamp,
+        candidate=candidate.name,
+        lineage=lineage.id,
+        root=candidate.root,
+        generation=lineage.parent.number + 1,
+        permit=permit_id(candidate.dossier),
+    )
+
+
+def reject(governor: Governor, step: Reject) -> None:
+    """Record that this candidate will not be released, and why; its files stay for whoever wants to look."""
+    findings = tuple(finding.to_json() for finding in step.findings)
+    governor.log.record(lambda stamp: ev.CandidateRejected(**stamp, candidate=step.candidate, findings=findings))
+
+
+def permit_id(dossier: Digest) -> str:
+    """A permit is named after the dossier that it rests on."""
+    return f"p-{dossier[7:15]}"
+
+
+def permit_fact(log: Log, dossier: Dossier, decision: Decision, candidate: Candidate) -> Fact:
+    """The permit for `candidate` (or the founder in a candidate's shape) under the cleared `decision`."""
+    state = log.state
+    project, current = state.project, state.current
+    if project is None or current is None:
+        raise MalformedInput("there is no project to permit anything in", help="`keyturn init`")
+    level = level_of(state, candidate.name)
+    seconds = current.policy.freshness.evidence_seconds
+    return lambda stamp: ev.PermitIssued(
+        **stamp,
+        permit=permit_id(dossier.digest),
+        dossier=dossier.digest,
+        gate=decision.gate,
+        action=ACTION,
+        lineage=project.name,
+        candidate=candidate.name,
+        root=candidate.root,
+        files=candidate.files,
+        level=level,
+        scope=SCOPE,
+        genesis=project.genesis,
+        origin=project.origin,
+        not_before=stamp["at"],
+        not_after=Instant(stamp["at"] + seconds * SECOND),
+        simulated=_simulated(log, dossier, decision.gate, level),
+    )
+
+
+def _simulated(log: Log, dossier: Dossier, gate: Gate, level: int) -> bool:
+    """Whether anyone who counted was a simulated person; such a permit says so for ever."""
+    state = log.state
+    row = state.current.policy.row(gate, level) if state.current else None
+    if row is None or state.current is None:
+        return True
+    counted = dict(quorum(state, dossier, row, log.now()).counted)
+    return any(person.simulated for person in state.current.policy.people if person.id in counted)
+
+
+def bundle(log: Log, permit: str, *, old_size: int = 0) -> Bundle:
+    """Everything that shows this permit to somebody offline, under the newest published checkpoint."""
+    state = log.state
+    issued = state.permits.get(permit)
+    saved = log.store.checkpoint()
+    if issued is None or saved is None:
+        raise MalformedInput(f"`{permit}` is not a permit of this log", help="`keyturn lineage show` lists them")
+    size = state.published
+    dossier = state.dossiers[issued.dossier]
+    indexes = log.indexes()
+    if indexes.permits[permit] >= size:
+        raise Unavailable("the permit is not under a published checkpoint yet", help="`keyturn run` publishes it")
+    return Bundle(
+        checkpoint=saved,
+        status=_proven(log, size - 1, size),
+        permit=_proven(log, indexes.permits[permit], size),
+        approvals=tuple(_proven(log, each.index, size) for each in dossier.approvals if each.approve),
+        policies=tuple(_proven(log, index, size) for index in indexes.policies[1:] if index < size),
+        old_size=old_size if 0 < old_size <= size else 0,
+        consistency=tuple(log.store.prove_consistency(old_size, size)) if 0 < old_size < size else (),
+    )
+
+
+def _proven(log: Log, index: int, size: int) -> Proven:
+    return Proven(index, log.store.leaf(index), tuple(log.store.prove_inclusion(index, size)))
+
+
+def load_generation(governor: Governor, root: Digest) -> Mapping[str, bytes]:
+    """The files of a released generation, loaded through its permit by the same check that a stranger runs."""
+    generation = governor.lineage.member(root)
+    if generation is None:
+        raise MalformedInput(f"{root[:15]}… is not a generation of this lineage", help="`keyturn lineage show`")
+    trust = governor.trust()
+    made = bundle(governor.log, generation.permit, old_size=trust.seen.size)
+    loaded = load(
+        governor.artifacts.path(root), made, trust=trust, action=ACTION, scope=SCOPE, now=governor.log.now()
+    )
+    return loaded.files

@@ -1,0 +1,176 @@
+"""What the flow needs from the outside, as narrow ports; adapters are known to `app` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from keyturn.core.betting import Process
+from keyturn.core.events import Document
+from keyturn.core.policy import Policy, Suite
+from keyturn.core.terms import Digest, Instant
+from keyturn.core.trial import TrialPlan
+
+
+class Clock(Protocol):
+    """Where moments come from."""
+
+    def now(self) -> Instant:
+        """The present moment."""
+
+
+class Ids(Protocol):
+    """Where ids and nonces come from; they are never guessed and never used twice."""
+
+    def new(self) -> str:
+        """A fresh id."""
+
+
+class Signer(Protocol):
+    """A key that signs where it lies; `public` is its base64 raw public key."""
+
+    @property
+    def public(self) -> str:
+        """The public key, base64 of 32 raw bytes."""
+
+    def sign(self, message: bytes) -> bytes:
+        """The Ed25519 signature over `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What the kernel was seen to enforce on a parked sandbox; `facts` of one configuration are always equal."""
+
+    tier: str
+    facts: Document
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something a sandboxed run did that a safeguard saw: `decoy_opened`, `processes_left`, `limit_reached`."""
+
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Improved:
+    """How an improve step ended; `files` are the declared files, copied out after everything in it was dead."""
+
+    outcome: str
+    detail: str
+    cpu_seconds: float
+    wall_seconds: float
+    processes_left: int
+    diagnostics: bytes
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    claim: bytes = b""
+    alarms: tuple[Alarm, ...] = ()
+
+
+OnAttested = Callable[[Attested], None]
+
+
+class Improver(Protocol):
+    """Runs one improve step sealed. `on_attested` is called before the first instruction of the subject and may
+    raise, in which case nothing runs."""
+
+    def improve(
+        self, policy: Policy, parent: Mapping[str, bytes], *, seed: int, generation: int, on_attested: OnAttested
+    ) -> Improved:
+        """Let `parent` make a successor. Raises `Unavailable` when the sandbox failed, `Interrupted` on a halt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """What a grader says about its hidden items before it asks one."""
+
+    digest: Digest
+    items: int
+    clusters: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRead:
+    """A block as it was read: the values in committed order, what went wrong, and the process after it."""
+
+    start: int
+    values: tuple[float, ...]
+    faults: tuple[str, ...]
+    process: Process
+
+
+class TrialSession(Protocol):
+    """One trial under way: the grader is up and has named its bank; nobody has been asked anything."""
+
+    @property
+    def bank(self) -> Bank:
+        """The hidden items, by digest and number."""
+
+    def run(
+        self,
+        plan: TrialPlan,
+        order: Sequence[int],
+        process: Process,
+        members: Mapping[str, Mapping[str, bytes]],
+        *,
+        on_attested: Callable[[str, Attested], None],
+        on_block: Callable[[BlockRead], None],
+    ) -> tuple[Alarm, ...]:
+        """Ask block by block from `process.n` on. `members` maps `candidate` and, where needed, the reference to
+        files. Raises `Unavailable` when sandbox or grader failed, `Interrupted` on a halt."""
+
+
+class Trials(Protocol):
+    """Opens trials."""
+
+    def open(self, policy: Policy, suite: Suite, *, seed: int) -> AbstractContextManager[TrialSession]:
+        """Start the suite's grader on the bank that `seed` names."""
+
+
+class Halter(Protocol):
+    """Kills everything this project runs on this machine, at once, and says what it saw."""
+
+    def halt_all(self, why: str) -> Document:
+        """Kill, look, and return the receipt as plain data with `state` STOPPED or UNPROVEN. Never raises first."""
+
+
+class Artifacts(Protocol):
+    """Where candidates' files lie, by root digest."""
+
+    def put(self, root: Digest, files: Mapping[str, bytes]) -> None:
+        """Store the files durably; storing the same root again changes nothing."""
+
+    def path(self, root: Digest) -> Path:
+        """The folder of this root."""
+
+
+class Latch(Protocol):
+    """The mark on disk that outlives every process: while it stands nothing is launched and nothing is permitted."""
+
+    def set(self, why: str) -> None:
+        """Set and sync it."""
+
+    def clear(self) -> None:
+        """Remove it, after a quorum resumed."""
+
+    def reason(self) -> str | None:
+        """Why it is set, or None."""
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Hold the lock under which a launch or a permit looks at the latch; raises `Interrupted` when it is set."""
+
+
+class Store(Protocol):
+    """The durable log, as the flow sees it; see `keyturn.ledger.store`."""
+
+    def leaves(self, start: int, end: int) -> Iterator[bytes]:
+        """The exact bytes of the leaves from `start` up to, not including, `end`."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a halt is no error
+    """A halt arrived while something was under way; what was under way is dead."""

@@ -1,0 +1,218 @@
+"""Plan a trial, run or go on with it block by block, and record what it showed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+from keyturn.core import betting
+from keyturn.core import events as ev
+from keyturn.core import trial as trials
+from keyturn.core.agenda import Try
+from keyturn.core.betting import Process
+from keyturn.core.dossier import claimed
+from keyturn.core.errors import Unavailable
+from keyturn.core.policy import Suite, Threshold
+from keyturn.core.state import Candidate, Trial
+from keyturn.core.terms import Digest, Verdict
+from keyturn.core.trial import TrialPlan
+from keyturn.flow.governor import Governor
+from keyturn.flow.halt import halt
+from keyturn.flow.improve import record_attested
+from keyturn.flow.incident import alarm_facts, halting, opened
+from keyturn.flow.log import Fact
+from keyturn.flow.permit import load_generation
+from keyturn.flow.ports import Alarm, BlockRead, TrialSession
+from keyturn.wire.digest import sha256
+
+CLAIM_LEAST, CLAIM_MOST = 0.02, 0.98
+"""Where a claim less its margin may lie, so that it can be tested at all."""
+
+SHOWN_ERROR = 0.05
+"""The error of the interval that is displayed; it decides nothing."""
+
+
+def try_(governor: Governor, step: Try) -> None:
+    """One trial. A crash loses only items that were not logged; they are asked again, in the committed order."""
+    candidate = governor.state.candidates[step.candidate]
+    threshold = governor.policy.threshold(step.threshold)
+    suite = governor.policy.suite(threshold.suite) if threshold else None
+    if threshold is None or suite is None:
+        raise Unavailable(f"the policy has no threshold `{step.threshold}`", help="`keyturn policy check`")
+    seed = int.from_bytes(_hidden(governor, f"bank:{suite.id}")[:6], "big")
+    with ExitStack() as stack:
+        session = stack.enter_context(governor.trials.open(governor.policy, suite, seed=seed))
+        trial, order = _planned(governor, session, candidate, threshold, suite)
+        alarms = _run(governor, session, candidate, trial, order)
+    _conclude(governor, candidate, threshold, trial.id, alarms)
+
+
+def _hidden(governor: Governor, purpose: str) -> bytes:
+    return hmac.new(governor.bank_key, purpose.encode(), hashlib.sha256).digest()
+
+
+def _planned(
+    governor: Governor, session: TrialSession, candidate: Candidate, threshold: Threshold, suite: Suite
+) -> tuple[Trial, tuple[int, ...]]:
+    """The trial with its plan in the log, and the order of items that the plan commits to."""
+    name = f"{candidate.name}/{threshold.id}"
+    bank = session.bank
+    seed = _hidden(governor, f"order:{threshold.id}:{candidate.root}")
+    order = trials.order(seed, bank_items=bank.items, clusters=bank.clusters)
+    plan = TrialPlan(
+        suite=suite.id,
+        metric=threshold.metric,
+        threshold=threshold.id,
+        kind=threshold.kind,
+        line=_line(threshold, candidate),
+        margin=threshold.margin if threshold.kind != "claim" else 0.0,
+        error=_charged(governor, candidate, threshold),
+        bank=bank.digest,
+        bank_items=bank.items,
+        clusters=len(set(bank.clusters)) if bank.clusters else bank.items,
+        estimand=suite.estimand,
+        seed=trials.seed_digest(seed),
+        order=trials.order_digest(order),
+        items=min(suite.items_max, bank.items),
+        block_items=suite.block,
+        reference=threshold.reference,
+    )
+    known = governor.state.trials.get(name)
+    if known is None:
+        governor.log.append(
+            lambda stamp: ev.TrialPlanned(
+                **stamp, trial=name, candidate=candidate.name, threshold=threshold.id, plan=plan.to_json()
+            )
+        )
+    elif known.plan != plan.to_json():
+        raise Unavailable(
+            f"the plan of trial `{name}` can no longer be met: grader, bank or policy changed after it was logged",
+            help="restore the grader and its bank, or refuse the candidate",
+        )
+    return governor.state.trials[name], order
+
+
+def _line(threshold: Threshold, candidate: Candidate) -> float:
+    """The line of a limit or capability is the policy's; that of a claim is what is claimed, less the margin."""
+    if threshold.kind != "claim":
+        return threshold.line
+    return min(max(claimed(candidate) - threshold.margin, CLAIM_LEAST), CLAIM_MOST)
+
+
+def _charged(governor: Governor, candidate: Candidate, threshold: Threshold) -> float:
+    """What this submission may spend: the k-th distinct digest of the lineage pays the k-th share."""
+    charged = governor.lineage.charges.get(threshold.id, ())
+    place = charged.index(candidate.root) if candidate.root in charged else len(charged)
+    return betting.error_of_submission(lifetime_error=threshold.lifetime_error, submission=place + 1)
+
+
+def _run(
+    governor: Governor, session: TrialSession, candidate: Candidate, trial: Trial, order: tuple[int, ...]
+) -> tuple[Alarm, ...]:
+    plan = TrialPlan.from_json(trial.plan)
+    process = Process.from_json(trial.process) if trial.process else trials.begin(plan)
+    if trials.finished(plan, process):
+        return ()
+    seen: set[str] = set()
+
+    def on_attested(member: str, attested: object) -> None:
+        purpose = f"trial:{trial.id.replace('/', ':')}"
+        if member == "candidate":
+            seen.add(member)
+            record_attested(governor, purpose, attested)  # type: ignore[arg-type]  # an Attested, by the port
+        else:
+            record_attested(governor, f"{purpose}:{member}", attested)  # type: ignore[arg-type]  # as above
+
+    def on_block(block: BlockRead) -> None:
+        governor.log.record(
+            lambda stamp: ev.TrialAdvanced(
+                **stamp,
+                trial=trial.id,
+                start=block.start,
+                values=block.values,
+                faults=block.faults,
+                process=block.process.to_json(),
+            )
+        )
+        governor.tell(f"{trial.id}: {block.process.n} items read")
+
+    return session.run(
+        plan, order, process, _members(governor, candidate, plan), on_attested=on_attested, on_block=on_block
+    )
+
+
+def _members(governor: Governor, candidate: Candidate, plan: TrialPlan) -> Mapping[str, Mapping[str, bytes]]:
+    """Who answers in this trial: the candidate's sealed files, and released members through their permits."""
+    folder = governor.artifacts.path(candidate.root)
+    files = {str(row["name"]): (folder / str(row["name"])).read_bytes() for row in candidate.files}
+    for row in candidate.files:
+        if sha256(files[str(row["name"])]) != row["digest"]:
+            raise Unavailable(f"the stored file `{row['name']}` of `{candidate.name}` was altered", help="make it again")
+    members: dict[str, Mapping[str, bytes]] = {"candidate": files}
+    lineage = governor.lineage
+    roots: dict[str, Digest] = {
+        "parent": candidate.parent,
+        "audited": lineage.audited.root,
+        "founder": lineage.founder.root,
+    }
+    wanted = {plan.reference} if plan.reference else {"parent"} if plan.kind == "claim" else set()
+    for name in wanted:
+        members[name] = load_generation(governor, roots[name])
+    return members
+
+
+def _conclude(
+    governor: Governor, candidate: Candidate, threshold: Threshold, name: str, alarms: tuple[Alarm, ...]
+) -> None:
+    """Verdict, evidence, level and incidents in one append: none of them stands without the others."""
+    trial = governor.state.trials[name]
+    process = Process.from_json(trial.process) if trial.process else trials.begin(TrialPlan.from_json(trial.plan))
+    verdict = process.verdict
+    low, high = betting.interval(process, error=SHOWN_ERROR)
+    facts: list[Fact] = [
+        lambda stamp: ev.TrialEnded(**stamp, trial=name, verdict=verdict, items=process.n),
+        lambda stamp: ev.EvidenceRecorded(
+            **stamp,
+            candidate=candidate.name,
+            root=candidate.root,
+            trial=name,
+            threshold=threshold.id,
+            verdict=verdict,
+            items=process.n,
+            estimate=round(process.total / process.n, 6) if process.n else 1.0,
+            low=round(low, 6),
+            high=round(high, 6),
+            charge=governor.lineage.charges[threshold.id].index(candidate.root) + 1,
+            bank=Digest(str(trial.plan["bank"])),
+        ),
+        *_consequences(governor, candidate, threshold, verdict),
+        *alarm_facts(governor, alarms, attempt=candidate.attempt, candidate=candidate.name),
+    ]
+    governor.log.record(*facts)
+    tripped = halting(governor.policy, alarms)
+    if tripped is not None:
+        halt(governor, by=f"tripwire:{tripped.kind}", reason=tripped.detail)
+
+
+def _consequences(governor: Governor, candidate: Candidate, threshold: Threshold, verdict: Verdict) -> list[Fact]:
+    """What a verdict sets off by itself: a higher level, or an incident."""
+    if threshold.kind == "capability" and verdict is not Verdict.CLEAR:
+        return [
+            lambda stamp: ev.LevelRaised(
+                **stamp,
+                lineage=governor.lineage.id,
+                candidate=candidate.name,
+                threshold=threshold.id,
+                level=threshold.raises_to,
+            )
+        ]
+    about = {"attempt": candidate.attempt, "candidate": candidate.name}
+    if threshold.kind == "claim" and verdict is Verdict.CLEAR:
+        summary = f"the candidate claims {claimed(candidate):.2f} in `{threshold.metric}`; trials show far less"
+        return [opened(governor, "forged-claim", summary, facts={"claimed": claimed(candidate)}, **about)]
+    if threshold.kind == "limit" and verdict is Verdict.TRIP:
+        summary = f"`{threshold.metric}` was shown to lie above its line {threshold.line:g}"
+        return [opened(governor, "drift-beyond-limit", summary, facts={"threshold": threshold.id}, **about)]
+    return []

@@ -1,0 +1,54 @@
+"""Ask for leave to train, and grant it once the quorum of the `train` gate cleared the dossier."""
+
+from __future__ import annotations
+
+from keyturn.core import events as ev
+from keyturn.core.agenda import Grant
+from keyturn.core.errors import MalformedInput
+from keyturn.core.evidence import SECOND
+from keyturn.core.policy import Policy
+from keyturn.core.terms import Digest, Instant
+from keyturn.flow.decided import decided
+from keyturn.flow.dossier import seal_other
+from keyturn.flow.governor import Governor
+from keyturn.flow.log import Log
+
+
+def ask(log: Log, policy: Policy, *, candidates: int, level_ceiling: int, hours: float) -> Digest:
+    """Seal the dossier of a warrant with these bounds; it grants nothing yet."""
+    if candidates < 1 or hours <= 0:
+        raise MalformedInput("a warrant needs at least one candidate and some time", help="`--candidates N --hours H`")
+    if policy.level(level_ceiling) is None:
+        raise MalformedInput(f"level {level_ceiling} is not in the policy", help="name a level of `keyturn.toml`")
+    expires_at = int(log.now() + hours * 3600 * SECOND)
+    bounds: ev.Document = {
+        "candidates_max": candidates,
+        "level_ceiling": level_ceiling,
+        "expires_at": expires_at,
+    }
+    return seal_other(log, "IssueWarrant", {"bounds": bounds})
+
+
+def grant(governor: Governor, step: Grant) -> None:
+    """Issue the warrant that the cleared dossier describes; one append, so a crash leaves all or nothing."""
+    bounds = step.dossier.document.get("bounds")
+    figures = bounds if isinstance(bounds, dict) else {}
+    lineage = governor.lineage.id
+    governor.log.append(
+        decided(step.decision, step.dossier.digest),
+        lambda stamp: ev.WarrantIssued(
+            **stamp,
+            warrant=f"w-{step.dossier.digest[7:15]}",
+            lineage=lineage,
+            dossier=step.dossier.digest,
+            candidates_max=_figure(figures, "candidates_max"),
+            level_ceiling=_figure(figures, "level_ceiling"),
+            not_before=stamp["at"],
+            expires_at=Instant(_figure(figures, "expires_at")),
+        ),
+    )
+
+
+def _figure(figures: ev.Document, key: str) -> int:
+    value = figures.get(key)
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,125 @@
+"""The permit bundle: one file with everything that shows a permit to somebody offline, and nothing that it asks to trust.
+
+It reads and writes bytes; `check` says what they are worth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyturn.core.errors import MalformedInput
+from keyturn.core.terms import Json
+from keyturn.wire import base64, canonical
+
+BUNDLE_BYTES_MAX = 64_000
+LEAVES_MAX = 64
+HASHES_MAX = 64
+_HELP = "ask the governor for a fresh bundle: `keyturn permit show ID --bundle FILE`"
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A leaf, its place in the log, and the hashes that lead from it to the root of the checkpoint."""
+
+    index: int
+    leaf: bytes
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A permit with its approvals, the policies adopted since genesis, and the status, all under one checkpoint.
+
+    `old_size` and `consistency` lead from what a loading node saw last to this checkpoint; 0 when it saw nothing.
+    """
+
+    checkpoint: bytes
+    status: Proven
+    permit: Proven
+    approvals: tuple[Proven, ...]
+    policies: tuple[Proven, ...]
+    old_size: int
+    consistency: tuple[bytes, ...]
+
+
+def encode(bundle: Bundle) -> bytes:
+    """The bundle as canonical JSON."""
+    return canonical.encode(
+        {
+            "v": 1,
+            "checkpoint": bundle.checkpoint.decode("utf-8"),
+            "status": _plain(bundle.status),
+            "permit": _plain(bundle.permit),
+            "approvals": [_plain(each) for each in bundle.approvals],
+            "policies": [_plain(each) for each in bundle.policies],
+            "old_size": bundle.old_size,
+            "consistency": _texts(bundle.consistency),
+        }
+    )
+
+
+def decode(data: bytes) -> Bundle:
+    """Read a bundle strictly; raises `MalformedInput` for anything unknown, missing or oversized."""
+    if len(data) > BUNDLE_BYTES_MAX:
+        raise MalformedInput(f"a bundle of {len(data)} bytes is too large; {BUNDLE_BYTES_MAX} is the most", help=_HELP)
+    body = _fields(canonical.decode(data), "bundle", set(_MEMBERS))
+    if body["v"] != 1:
+        raise MalformedInput(f"`{body['v']}` is no bundle format that is known; 1 is expected", help=_HELP)
+    return Bundle(
+        checkpoint=_text(body["checkpoint"], "checkpoint").encode(),
+        status=_proven(body["status"], "status"),
+        permit=_proven(body["permit"], "permit"),
+        approvals=_provens(body["approvals"], "approvals"),
+        policies=_provens(body["policies"], "policies"),
+        old_size=_whole(body["old_size"], "old_size"),
+        consistency=_hashes(body["consistency"], "consistency"),
+    )
+
+
+_MEMBERS = ("v", "checkpoint", "status", "permit", "approvals", "policies", "old_size", "consistency")
+
+
+def _plain(each: Proven) -> dict[str, Json]:
+    return {"index": each.index, "leaf": each.leaf.decode("utf-8"), "proof": _texts(each.proof)}
+
+
+def _texts(hashes: tuple[bytes, ...]) -> list[Json]:
+    return [base64.encode(each) for each in hashes]
+
+
+def _provens(value: Json, what: str) -> tuple[Proven, ...]:
+    if not isinstance(value, list) or len(value) > LEAVES_MAX:
+        raise MalformedInput(f"`{what}` is not a list of at most {LEAVES_MAX} leaves", help=_HELP)
+    return tuple(_proven(each, what) for each in value)
+
+
+def _proven(value: Json, what: str) -> Proven:
+    body = _fields(value, what, {"index", "leaf", "proof"})
+    return Proven(_whole(body["index"], what), _text(body["leaf"], what).encode(), _hashes(body["proof"], what))
+
+
+def _fields(value: Json, what: str, names: set[str]) -> dict[str, Json]:
+    if not isinstance(value, dict) or set(value) != names:
+        raise MalformedInput(f"`{what}` does not hold exactly {', '.join(sorted(names))}", help=_HELP)
+    return value
+
+
+def _text(value: Json, what: str) -> str:
+    if not isinstance(value, str):
+        raise MalformedInput(f"`{what}` is not text", help=_HELP)
+    return value
+
+
+def _whole(value: Json, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise MalformedInput(f"`{what}` is not a whole number", help=_HELP)
+    return value
+
+
+def _hashes(value: Json, what: str) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > HASHES_MAX:
+        raise MalformedInput(f"`{what}` is not a list of at most {HASHES_MAX} hashes", help=_HELP)
+    found = tuple(base64.decode(each, what=what) for each in value)
+    if any(len(each) != 32 for each in found):
+        raise MalformedInput(f"`{what}` holds something that is not 32 bytes", help=_HELP)
+    return found

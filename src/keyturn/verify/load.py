@@ -1,0 +1,97 @@
+"""The governed loader: hand out weights only if a permit for exactly these bytes verifies here, now and offline."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from keyturn.core import events as ev
+from keyturn.core.errors import MalformedInput, UntrustedInput
+from keyturn.core.terms import Instant
+from keyturn.verify.bundle import Bundle
+from keyturn.verify.check import Checked, Doubt, check
+from keyturn.verify.trust import Trust, remember
+from keyturn.wire import artifact
+
+READ_BYTES = 1 << 20
+
+
+class Refused(UntrustedInput):
+    """The weights may not load; `doubts` holds every reason."""
+
+    def __init__(self, doubts: tuple[Doubt, ...]) -> None:
+        reasons = "; ".join(f"[{doubt.check}] {doubt.message}" for doubt in doubts)
+        super().__init__(f"loading is refused: {reasons}", help=doubts[0].help)
+        self.doubts = doubts
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Files whose every byte is permitted: the very bytes that were hashed, not a path that may change.
+
+    `unwitnessed` and `simulated` must be shown wherever this is shown.
+    """
+
+    files: Mapping[str, bytes]
+    permit: ev.PermitIssued
+    unwitnessed: bool
+    simulated: bool
+    trust: Trust
+
+
+def load(
+    path: Path, bundle: Bundle, *, trust: Trust, action: str, scope: str, now: Instant
+) -> Loaded:
+    """Read, hash and compare; raises `Refused` with all reasons, and then hands out nothing.
+
+    Symbolic links are never followed, and each file is read once: what is returned is what was hashed.
+    """
+    checked = check(bundle, trust, action=action, scope=scope, now=now)
+    doubts = list(checked.doubts)
+    files = _read(path, checked, doubts)
+    if doubts or checked.permit is None or checked.seen is None:
+        raise Refused(tuple(doubts))
+    newer = remember(trust, checked.seen) if checked.seen != trust.seen else trust
+    return Loaded(files, checked.permit, True, checked.permit.simulated, newer)
+
+
+def _read(path: Path, checked: Checked, doubts: list[Doubt]) -> dict[str, bytes]:
+    """Check 10: the folder holds exactly the permitted files, and their root is the permitted one."""
+    if checked.permit is None:
+        return {}
+    allowed = {str(row.get("name")): row for row in checked.permit.files}
+    found = sorted(entry.name for entry in os.scandir(path)) if path.is_dir() else []
+    if found != sorted(allowed):
+        doubts.append(Doubt(10, f"the folder holds {found}; {sorted(allowed)} are permitted", "load the released files"))
+        return {}
+    files = {}
+    for name, row in allowed.items():
+        try:
+            files[name] = _read_once(path / name, _size(row))
+        except MalformedInput as fault:
+            doubts.append(Doubt(10, fault.message, fault.help))
+            return {}
+    if artifact.root(artifact.manifest(files)) != checked.permit.root:
+        doubts.append(Doubt(10, "the bytes are not the ones that were permitted", "load the released files"))
+    return files
+
+
+def _size(row: ev.Document) -> int:
+    size = row.get("bytes")
+    return size if isinstance(size, int) else 0
+
+
+def _read_once(path: Path, size: int) -> bytes:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as fault:
+        raise MalformedInput(f"`{path.name}` cannot be opened: {fault.strerror}", help="load the released files") from fault
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
+            message = f"`{path.name}` is no regular file of {size} bytes"
+            raise MalformedInput(message, help="load the released files")
+        return file.read(size + READ_BYTES)
