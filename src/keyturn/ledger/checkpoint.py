@@ -1,0 +1,87 @@
+"""Checkpoints (C2SP tlog-checkpoint v1.0.0): the signed head of a log, as origin, size and root.
+
+It writes and reads no extension lines: what a stranger cannot check does not belong under the log's signature.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keyturn.core.errors import MalformedInput, UntrustedInput, invariant
+from keyturn.ledger import note
+from keyturn.ledger.tree import EMPTY_ROOT, HASH_BYTES
+from keyturn.wire import base64
+
+SIZE_MAX = 2**53 - 1
+
+_SIZE = re.compile(r"0|[1-9][0-9]{0,15}")
+_HELP = "hand in a checkpoint: the origin, the size and the base64 root hash, one line each, then signatures"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The head of the log `origin`: how many leaves, and the 32 raw bytes of the root over them."""
+
+    origin: str
+    size: int
+    root: bytes
+
+    def body(self) -> str:
+        """Return the text of the note, without signatures."""
+        invariant(bool(self.origin) and "\n" not in self.origin, "an origin is one line")
+        invariant(0 <= self.size <= SIZE_MAX and len(self.root) == HASH_BYTES, "a head has a size and a root")
+        return f"{self.origin}\n{self.size}\n{base64.encode(self.root)}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A checkpoint that the log signed, with the witnesses' cosignatures that verified."""
+
+    checkpoint: Checkpoint
+    witnessed: tuple[note.Signed, ...]
+
+
+def sign(head: Checkpoint, signer: note.Signer) -> bytes:
+    """Return the signed note over `head`; the signer's name must be the origin, as C2SP recommends."""
+    if signer.name != head.origin:
+        message = f"the key `{signer.name}` cannot sign for the log `{head.origin}`"
+        raise MalformedInput(message, help="sign with the key that carries the log's origin as its name")
+    return note.sign(head.body(), signer)
+
+
+def open_checkpoint(data: bytes, log: note.Verifier, witnesses: Sequence[note.Verifier] = ()) -> Published:
+    """Return the checkpoint in a note that the key `log` signed, and who witnessed it.
+
+    Raises UntrustedInput when the log did not sign it or it is of another origin than the key's name,
+    TamperDetected when a known key's signature does not verify, MalformedInput for what is no checkpoint.
+    """
+    opened = note.open_note(data, (log, *witnesses))
+    if all(each.verifier != log for each in opened.signed):
+        message = f"the log `{log.name}` did not sign this checkpoint"
+        raise UntrustedInput(message, help="a witness alone cannot speak for a log")
+    head = _parse(opened.text)
+    if head.origin != log.name:
+        message = f"this checkpoint is of the log `{head.origin}`; `{log.name}` is expected"
+        raise UntrustedInput(message, help="compare the pinned origin")
+    return Published(head, tuple(each for each in opened.signed if each.verifier.kind == note.COSIGNATURE))
+
+
+def parse_body(data: bytes) -> Checkpoint:
+    """Return what a note claims, unverified: for what we signed ourselves and for messages only."""
+    return _parse(note.text_of(data))
+
+
+def _parse(text: str) -> Checkpoint:
+    lines = text.split("\n")
+    if len(lines) != 4 or not lines[0] or lines[3]:
+        raise MalformedInput(f"found {len(lines) - 1} lines; a checkpoint has three", help=_HELP)
+    if not _SIZE.fullmatch(lines[1]) or int(lines[1]) > SIZE_MAX:
+        raise MalformedInput(f"found the size `{lines[1][:40]}`; a plain decimal number is expected", help=_HELP)
+    root = base64.decode(lines[2], what="root")
+    if len(root) != HASH_BYTES:
+        raise MalformedInput(f"found a root of {len(root)} bytes; {HASH_BYTES} are expected", help=_HELP)
+    if lines[1] == "0" and root != EMPTY_ROOT:
+        raise MalformedInput("found a size of 0 with a root that is not the empty tree's", help=_HELP)
+    return Checkpoint(lines[0], int(lines[1]), root)
