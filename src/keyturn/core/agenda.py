@@ -122,7 +122,19 @@ class Publish:
 
 
 Step = (
-    Publish | Found | Improve | Try | Seal | Release | Reject | Hold | Grant | Resume | AwaitAudit | AwaitWarrant | Halted
+    Publish
+    | Found
+    | Improve
+    | Try
+    | Seal
+    | Release
+    | Reject
+    | Hold
+    | Grant
+    | Resume
+    | AwaitAudit
+    | AwaitWarrant
+    | Halted
 )
 
 

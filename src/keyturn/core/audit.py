@@ -21,6 +21,7 @@ def pace_must_hold(state: State, request: Request, now: Instant) -> Iterator[Fin
     if state.lineage is None:
         return
     bound = pace_bound(state, request.candidate)
-    if state.lineage.unaudited + 1 > bound:
-        message = f"{state.lineage.unaudited} generation(s) wait for an audit; a release would exceed the bound of {bound}"
+    waiting = state.lineage.unaudited
+    if waiting + 1 > bound:
+        message = f"{waiting} generation(s) wait for an audit; a release would exceed the bound of {bound}"
         yield Finding("pace_must_hold", message, "a person reviews the newest generation: `keyturn audit --as PERSON`")

@@ -459,4 +459,5 @@ def _checked(place: str, hint: object, value: Json) -> object:
         return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
-    raise MalformedInput(f"`{place}` is `{str(value)[:60]}`, which is not what the event holds", help="do not trust this log")
+    message = f"`{place}` is `{str(value)[:60]}`, which is not what the event holds"
+    raise MalformedInput(message, help="do not trust this log")

@@ -21,7 +21,7 @@ def evidence_must_cover_thresholds(state: State, request: Request, now: Instant)
     """Each threshold of the policy has a finished trial of this candidate, and no limit is open or crossed."""
     both = _both(state, request)
     if both is None:
-        yield Finding("evidence_must_cover_thresholds", "there is no evidence to look at", "run the loop: `keyturn run`")
+        yield Finding("evidence_must_cover_thresholds", "there is no evidence to look at", "run: `keyturn run`")
         return
     policy, candidate = both
     for threshold in policy.thresholds:

@@ -167,7 +167,7 @@ def _trial_planned(state: State, event: ev.TrialPlanned) -> State:
 
 
 def _continued(state: State, candidate: Candidate, trial: Trial) -> Trial:
-    """The same bytes submitted again go on where their earlier trial on the same bank stopped; they never start over."""
+    """The same bytes submitted again go on where their earlier trial on the same bank stopped, never at the start."""
     for earlier in reversed(tuple(state.trials.values())):
         same = earlier.threshold == trial.threshold and earlier.plan.get("bank") == trial.plan.get("bank")
         if same and state.candidates[earlier.candidate].root == candidate.root:

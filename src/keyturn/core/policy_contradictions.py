@@ -72,7 +72,7 @@ def _dangling(policy: Policy) -> list[Problem]:
     for number, clause in enumerate(policy.charter):
         if clause.bank not in suites:
             found.append(_unknown(f"charter[{number}].bank", clause.bank, "suite", suites))
-        if not any(t.suite == clause.bank and t.kind == "limit" and not t.reference for t in policy.thresholds):
+        elif not any(t.suite == clause.bank and t.kind == "limit" and not t.reference for t in policy.thresholds):
             message = f"no `limit` threshold tests the clause `{clause.clause}`; an untested charter is decoration"
             found.append(Problem(f"charter[{number}]", message, f"add a threshold on the suite `{clause.bank}`"))
     levels = {level.id for level in policy.levels}

@@ -90,7 +90,7 @@ class _Table:
     def whole(self, key: str, low: int, high: int, default: int | None = None) -> int:
         value = self.take(key, int, f"a whole number from {low} to {high}", default)
         value = value if isinstance(value, int) else low
-        if not low <= value <= high:
+        if key in self.data and not low <= value <= high:
             self.fault(key, f"`{key}` is {value}; {low} to {high} is expected", f"change `{key}`")
         return value
 
@@ -109,7 +109,7 @@ class _Table:
         items = value if isinstance(value, list) else []
         if any(not isinstance(item, str) or not item for item in items):
             self.fault(key, f"`{key}` holds something that is not a text", "write every item as a text")
-        if not items and not empty and key in self.data:
+        if value == [] and not empty and key in self.data:
             self.fault(key, f"`{key}` is empty; at least one item is expected", "name at least one")
         return tuple(item for item in items if isinstance(item, str))
 
@@ -125,7 +125,7 @@ class _Table:
     def tables(self, key: str, read: Callable[[_Table], T], *, optional: bool = False) -> tuple[T, ...]:
         value = self.take(key, list, "a list of tables", [] if optional else None)
         rows = value if isinstance(value, list) else []
-        if not rows and not optional and key in self.data:
+        if value == [] and not optional and key in self.data:
             self.fault(key, f"`{key}` is empty; at least one is expected", f"add one `[[{key}]]`")
         result = []
         for number, row in enumerate(rows):
