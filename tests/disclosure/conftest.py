@@ -8,7 +8,8 @@ import pytest
 
 from keyturn.core.terms import Instant
 from keyturn.disclosure.clocks import Profile
-from keyturn.disclosure.regimes import Regimes, load_regimes
+from keyturn.disclosure.reading import load_regimes
+from keyturn.disclosure.regimes import Regimes
 
 HOUR = 3_600_000
 DAY = 24 * HOUR

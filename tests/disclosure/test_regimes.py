@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from keyturn.core.errors import MalformedInput
-from keyturn.disclosure.regimes import Confidence, Kind, Period, Regimes, Unit, read_regimes
+from keyturn.disclosure.reading import read_regimes
+from keyturn.disclosure.regimes import Confidence, Kind, Period, Regimes, Unit
 
 TEXT = resources.files("keyturn.disclosure").joinpath("regimes.json").read_text("utf-8")
 
@@ -40,7 +41,7 @@ def test_periods_that_no_source_lets_us_compute_are_marked_as_gaps(regimes: Regi
 def test_art_73_carries_its_deferral(regimes: Regimes) -> None:
     for id in ("EU-AIA-73(2)", "EU-AIA-73(3)", "EU-AIA-73(4)"):
         regime = regimes.get(id)
-        assert regime.conditions.deferred_until is not None
+        assert regime.conditions.deferred_until_at is not None
         assert "2027-12-02" in regime.note
         assert "not amended" in regime.status
 

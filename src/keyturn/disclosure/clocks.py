@@ -144,15 +144,15 @@ def _by_revenue(profile: Profile, regime: Regime, _at: Instant) -> str | None:
 
 
 def _by_date(_profile: Profile, regime: Regime, at: Instant) -> str | None:
-    start = regime.conditions.effective_from
-    return None if at >= start else f"it takes effect only on {utc(start)[:10]}"
+    start_at = regime.conditions.effective_at
+    return None if at >= start_at else f"it takes effect only on {utc(start_at)[:10]}"
 
 
 def _by_deferral(_profile: Profile, regime: Regime, at: Instant) -> str | None:
-    until = regime.conditions.deferred_until
-    if until is None or at >= until:
+    until_at = regime.conditions.deferred_until_at
+    if until_at is None or at >= until_at:
         return None
-    return f"the duties that it hangs on are deferred until {utc(until)[:10]}"
+    return f"the duties that it hangs on are deferred until {utc(until_at)[:10]}"
 
 
 def _by_need(profile: Profile, regime: Regime, _at: Instant) -> str | None:
