@@ -27,9 +27,11 @@ house:
 
 lint:
 	@tools/setup test
-	@.venv/bin/ruff format --check .
-	@.venv/bin/ruff check .
-	@.venv/bin/mypy
+	@status=0; \
+	.venv/bin/ruff check --output-format concise . || status=1; \
+	.venv/bin/mypy || status=1; \
+	.venv/bin/ruff format --check . || status=1; \
+	exit $$status
 
 check: lint test
 
