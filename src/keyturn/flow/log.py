@@ -156,5 +156,5 @@ class Log:
         if project is None or key is None:
             invariant(False, "only the governor publishes checkpoints")
             return
-        body = checkpoint.Checkpoint(project.origin, self.head.size, self.head.root)
-        self.store.save_checkpoint(self.head.size, self.head.root, note.sign(body.body(), key))
+        head = checkpoint.Checkpoint(project.origin, self.head.size, self.head.root)
+        self.store.save_checkpoint(self.head.size, self.head.root, checkpoint.sign(head, key))

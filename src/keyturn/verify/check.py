@@ -100,8 +100,7 @@ class _Opened:
 def _head(bundle: Bundle, trust: Trust) -> checkpoint.Checkpoint:
     """Checks 1 and 2."""
     try:
-        body = note.open_note(bundle.checkpoint, [note.Verifier.parse(trust.founded.log_key)])
-        head = checkpoint.parse(body.text)
+        head = checkpoint.open_checkpoint(bundle.checkpoint, note.parse_vkey(trust.founded.log_key)).checkpoint
     except KeyturnError as fault:
         raise _Failed(1, f"the checkpoint is not signed by the trusted log: {fault.message}", "get a fresh bundle") from fault
     if head.origin != trust.founded.origin:
@@ -121,9 +120,9 @@ def _continues(bundle: Bundle, seen: Seen, head: checkpoint.Checkpoint) -> bool:
         return seen.root == head.root.hex()
     if bundle.old_size != seen.size:
         return False
+    old_root = bytes.fromhex(seen.root)
     return tree.check_consistency(
-        old_size=seen.size, new_size=head.size, old_root=bytes.fromhex(seen.root), new_root=head.root,
-        proof=bundle.consistency,
+        old=seen.size, old_root=old_root, new=head.size, new_root=head.root, proof=bundle.consistency
     )
 
 
@@ -161,7 +160,7 @@ def _all_under(bundle: Bundle, head: checkpoint.Checkpoint) -> None:
 
 def _under(each: Proven, head: checkpoint.Checkpoint) -> bool:
     return each.index < head.size and tree.check_inclusion(
-        index=each.index, size=head.size, leaf_hash=tree.leaf_hash(each.leaf), root=head.root, proof=each.proof
+        index=each.index, size=head.size, leaf=tree.leaf_hash(each.leaf), proof=each.proof, root=head.root
     )
 
 

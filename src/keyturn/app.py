@@ -1,0 +1,420 @@
+"""Everything a door can ask for, wired: the only place that knows every adapter.
+
+Doors (`cli`, later `web`) call this and nothing below it. Each function reads, lets the flow act, and returns plain
+values; refusals come back as values or as errors that say who is at fault.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from keyturn.core import agenda, replay
+from keyturn.core import events as ev
+from keyturn.core.agenda import Step, next_step
+from keyturn.core.errors import Conflict, MalformedInput, Unavailable, UntrustedInput
+from keyturn.core.policy import Person, Policy
+from keyturn.core.policy_change import Difference, change, explain, needs_quorum
+from keyturn.core.state import Dossier, State
+from keyturn.core.terms import Custody, Digest, Instant
+from keyturn.flow import approval as approvals
+from keyturn.flow import audit as audits
+from keyturn.flow import halt as halts
+from keyturn.flow import incident as incidents
+from keyturn.flow import permit as permits
+from keyturn.flow import policy as policies
+from keyturn.flow import project as projects
+from keyturn.flow import warrant as warrants
+from keyturn.flow.control import ControlDoor, knock
+from keyturn.flow.dossier import seal_other
+from keyturn.flow.governor import Governor
+from keyturn.flow.log import Log, Stamp
+from keyturn.flow.run import STOPS
+from keyturn.flow.run import run as run_flow
+from keyturn.keys import custody, keyfile, signing
+from keyturn.ledger import note
+from keyturn.ledger.artifacts import ArtifactStore
+from keyturn.ledger.history import History
+from keyturn.ledger.store import Store
+from keyturn.verify import bundle as bundles
+from keyturn.verify import trust as trusts
+from keyturn.wire import approval as approval_wire
+from keyturn.wire import artifact, base64, leaf
+from keyturn.wire import people_statements as people_wire
+from keyturn.wiring import FileLatch, KeySigner, RandomIds, SystemClock, governor_lock
+
+HOME = ".keyturn"
+POLICY = "keyturn.toml"
+WAIT_SECONDS = 1.0
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Who acts, in which role (None: the first that fits), and where their key and its passphrase are."""
+
+    person: str
+    role: str | None
+    keys: Path
+    passphrase_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far the log has come and how much of it is published; `witnessed` is false in this release."""
+
+    size: int
+    root_hex: str
+    published: int
+    witnessed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What deciding everything again showed."""
+
+    entries: int
+    decisions: int
+    problems: tuple[tuple[int, str, str], ...]
+    root_hex: str
+
+
+def default_keys() -> Path:
+    """Where people's keys lie unless they say otherwise: never in the project."""
+    return Path(os.environ.get("KEYTURN_KEYS") or Path.home() / ".config" / "keyturn" / "keys")
+
+
+def new_key(person: str, *, kind: str, keys: Path, passphrase_file: Path | None) -> Path:
+    """Make a person's key in a process of its own and return its file."""
+    signing.create_in_child(
+        keys, person, keyfile.KeyKind(kind), created_at=SystemClock().now(), passphrase_file=passphrase_file
+    )
+    return keyfile.path_of(keys, person)
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file, or every mistake in it by line."""
+    return policies.read_file(path)
+
+
+def explain_policy(policy: Policy) -> tuple[str, ...]:
+    """The policy in prose."""
+    return explain(policy)
+
+
+def diff_policy(old: Policy, new: Policy) -> tuple[Difference, ...]:
+    """What differs, tightening told from loosening."""
+    return change(old, new)
+
+
+def open_project(root: Path | None) -> Project:
+    """The project in this folder, or the nearest one upwards from the current folder."""
+    start = (root or Path.cwd()).absolute()
+    places = [start] if root else [start, *start.parents]
+    for place in places:
+        if (place / HOME / "log.db").is_file():
+            return Project(place)
+    raise MalformedInput(f"there is no Keyturn project in `{start}`", help="`keyturn init` founds one")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A founded project on disk."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        """The governor's own folder."""
+        return self.root / HOME
+
+    @property
+    def policy_path(self) -> Path:
+        """The policy file that people edit; what counts is the one that was adopted."""
+        return self.root / POLICY
+
+    @contextmanager
+    def opened(self) -> Iterator[Log]:
+        """The log, read and checked from its first leaf, with the keys of this account."""
+        with Store.open(self.home / "log.db") as store:
+            service = KeySigner.open(self.home / "service.key" / "service.json", "service")
+            origin = trusts.read(self.home / "trust.json").founded.origin
+            log_key = KeySigner.open(self.home / "log.key" / "log.json", origin)
+            yield Log.open(store, service=service, log_key=log_key, clock=SystemClock(), ids=RandomIds())
+
+    def state(self) -> State:
+        """What holds now."""
+        with self.opened() as log:
+            return log.state
+
+    def head(self) -> Head:
+        """How far the log has come."""
+        with self.opened() as log:
+            return Head(log.head.size, log.head.root.hex(), log.state.published, False)
+
+    def entries(self, after: int, limit: int) -> tuple[tuple[int, ev.Event], ...]:
+        """Events by index, from `after` on, at most `limit`."""
+        with Store.open(self.home / "log.db") as store:
+            history, found = History(), []
+            for index, data in enumerate(store.leaves(0, min(after + limit, store.head().size))):
+                event = history.read(data)
+                if index >= after:
+                    found.append((index, event))
+            return tuple(found)
+
+    def replay(self, tell: Tell) -> Replay:
+        """Decide everything again, from the first leaf."""
+        return verify_log(self.home / "log.db", trust=self.home / "trust.json", tell=tell)
+
+    @contextmanager
+    def governing(self, tell: Tell) -> Iterator[Governor]:
+        """The governor of this project: the only one, with its door open for a halt."""
+        from keyturn.sealed import Sealed
+
+        with ExitStack() as stack:
+            stack.enter_context(governor_lock(self.home / "governor.lock"))
+            log = stack.enter_context(self.opened())
+            latch = FileLatch(self.home / "halt.latch")
+            sealed = stack.enter_context(Sealed.open(self.home, latch, tell))
+            governor = Governor(
+                log=log,
+                improver=sealed,
+                trials=sealed,
+                halter=sealed,
+                artifacts=ArtifactStore(self.home / "artifacts"),
+                latch=latch,
+                bank_key=(self.home / "bank.key").read_bytes(),
+                trust=lambda: trusts.read(self.home / "trust.json"),
+                tell=tell,
+            )
+
+            def halt_now(by: str, reason: str) -> ev.Document:
+                with self.opened() as own:
+                    return halts.act_and_record(own, sealed, latch, by=by, reason=reason)
+
+            stack.enter_context(ControlDoor(self.home / "control.sock", halt_now))
+            yield governor
+
+    def run(
+        self,
+        *,
+        shadow: bool = False,
+        wait: bool = False,
+        tell: Tell = lambda _: None,
+        founder: Mapping[str, bytes] | None = None,
+    ) -> Step:
+        """Run the loop until only people can go on; with `wait`, wait for them too."""
+        with self.governing(tell) as governor:
+            if shadow:
+                from keyturn.flow.shadow import run_shadow
+
+                return run_shadow(governor)
+            step = run_flow(governor, founder=founder)
+            while wait and not isinstance(step, agenda.AwaitWarrant):
+                time.sleep(WAIT_SECONDS)
+                step = run_flow(governor)
+            return step
+
+    def halt(self, *, by: str, reason: str) -> ev.Document:
+        """Stop everything: through the governor's door, or, when none answers, by our own hand."""
+        from keyturn.sealed import Sealed
+
+        receipt = knock(self.home / "control.sock", by=by, reason=reason)
+        if receipt is not None:
+            return receipt
+        latch = FileLatch(self.home / "halt.latch")
+        halter = Sealed.halter(self.home)
+        with self.opened() as log:
+            return halts.act_and_record(log, halter, latch, by=by, reason=reason)
+
+    def decide(self, dossier: str, who: Signing, *, decision: str, reason: str) -> None:
+        """Approve or refuse the dossier with this digest prefix, with the person's own key in its own process."""
+        with self.opened() as log:
+            sealed = self.find_dossier(log.state, dossier)
+            person = _person(log.state, who.person)
+            role = who.role or approvals.role_for(log.state, sealed, person)
+            self._sign(log, sealed.digest, who, person, role, decision=decision, reason=reason)
+
+    @staticmethod
+    def find_dossier(state: State, prefix: str) -> Dossier:
+        """The dossier whose digest begins so, or that is about the candidate named so."""
+        plain = prefix.removeprefix("sha256:")
+        fitting = [d for d in state.dossiers.values() if d.digest[7:].startswith(plain)] if plain else []
+        named = state.candidates.get(prefix)
+        if named and named.dossier:
+            fitting = [state.dossiers[named.dossier]]
+        if len(fitting) != 1:
+            names = ", ".join(d.digest[7:15] for d in (fitting or state.dossiers.values()))
+            raise MalformedInput(f"`{prefix}` names {len(fitting)} dossiers; one is expected", help=f"known: {names}")
+        return fitting[0]
+
+    def _sign(
+        self, log: Log, digest: Digest, who: Signing, person: Person, role: str, *, decision: str, reason: str
+    ) -> None:
+        terms = approvals.terms(log, digest, person=person, role=role, decision=decision, reason=reason)
+        path = keyfile.path_of(who.keys, person.id)
+        public = keyfile.read_public(path).public
+        signature = signing.sign_in_child(path, approval_wire.message(terms), passphrase_file=who.passphrase_file)
+        approvals.give(log, terms, public=public, sign=lambda _: signature)
+
+    def give_warrant(
+        self, who: Signing, *, candidates: int, level_ceiling: int, hours: float, reason: str
+    ) -> str:
+        """Ask for leave to train, sign for it, and issue it if that was enough; returns its id, or nothing yet."""
+        with self.opened() as log:
+            person = _person(log.state, who.person)
+            step = next_step(log.state, log.now())
+            waiting = step.dossier if isinstance(step, agenda.Hold) and step.dossier.gate == "train" else None
+            digest = (
+                waiting.digest
+                if waiting
+                else warrants.ask(
+                    log, _policy(log.state), candidates=candidates, level_ceiling=level_ceiling, hours=hours
+                )
+            )
+            role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
+            self._sign(log, digest, who, person, role, decision="approve", reason=reason)
+            step = next_step(log.state, log.now())
+            if not isinstance(step, agenda.Grant):
+                return ""
+            warrants.grant(log, step)
+            return log.state.warrants[-1].id
+
+    def resume(self, who: Signing, *, reason: str) -> bool:
+        """Sign for lifting the standing halt; lifts it when the quorum is met."""
+        with self.opened() as log:
+            halt = log.state.halt
+            if halt is None:
+                raise MalformedInput("no halt stands; there is nothing to resume", help="`keyturn status`")
+            step = next_step(log.state, log.now())
+            if isinstance(step, agenda.Publish):
+                log.publish()
+                step = next_step(log.state, log.now())
+            asked = step.dossier if isinstance(step, agenda.Halted) else None
+            digest = asked.digest if asked else seal_other(log, "ResumeLoop", {"halt": halt.id, "reason": halt.reason})
+            person = _person(log.state, who.person)
+            role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
+            self._sign(log, digest, who, person, role, decision="approve", reason=reason)
+            step = next_step(log.state, log.now())
+            if isinstance(step, agenda.Resume):
+                halts.resume(log, FileLatch(self.home / "halt.latch"), step)
+                log.publish()
+            return log.state.halt is None
+
+    def audit(self, who: Signing, *, root: str | None, reason: str) -> None:
+        """Record a person's signed review of a generation, the newest unless named."""
+        with self.opened() as log:
+            lineage = log.state.lineage
+            if lineage is None:
+                raise MalformedInput("there is no generation to audit yet", help="`keyturn status`")
+            fitting = [g for g in lineage.generations if root is None or g.root[7:].startswith(root) or g.candidate == root]
+            if not fitting:
+                raise MalformedInput(f"`{root}` is not a generation", help="`keyturn lineage show`")
+            person = _person(log.state, who.person)
+            terms = audits.review(
+                log, fitting[-1], person=person, role=who.role or person.roles[0], reason=reason
+            )
+            path = keyfile.path_of(who.keys, person.id)
+            signature = signing.sign_in_child(
+                path, people_wire.AUDIT.message(terms), passphrase_file=who.passphrase_file
+            )
+            audits.audit(log, terms, public=keyfile.read_public(path).public, sign=lambda _: signature)
+            log.publish()
+
+    def aware(self, who: Signing, *, incident: str, moment: str, at: Instant | None, reason: str) -> None:
+        """Record a person's signed moment for an incident; clocks start from it."""
+        with self.opened() as log:
+            person = _person(log.state, who.person)
+            terms = incidents.awareness(
+                log, incident, moment, moment_at=at or log.now(), person=person, reason=reason
+            )
+            path = keyfile.path_of(who.keys, person.id)
+            signature = signing.sign_in_child(
+                path, people_wire.AWARENESS.message(terms), passphrase_file=who.passphrase_file
+            )
+            incidents.aware(log, terms, public=keyfile.read_public(path).public, sign=lambda _: signature)
+
+    def bundle(self, permit: str, path: Path, *, old_size: int = 0) -> int:
+        """Write a permit's bundle under a fresh checkpoint; returns its size in bytes."""
+        with self.opened() as log:
+            log.publish()
+            data = bundles.encode(permits.bundle(log, permit, old_size=old_size))
+        path.write_bytes(data)
+        return len(data)
+
+    def write_trust(self, path: Path) -> None:
+        """Write the trust file that a loading node pins; it remembers nothing yet."""
+        own = trusts.read(self.home / "trust.json")
+        trusts.write(trusts.Trust(own.genesis, own.founded, own.policy, trusts.Seen()), path)
+
+
+def _person(state: State, name: str) -> Person:
+    person = _policy(state).person(name)
+    if person is None:
+        known = ", ".join(each.id for each in _policy(state).people)
+        raise MalformedInput(f"`{name}` is not enrolled; enrolled are {known}", help="`keyturn person list`")
+    return person
+
+
+def _policy(state: State) -> Policy:
+    if state.current is None:
+        raise MalformedInput("no policy is adopted; nothing starts without one", help="`keyturn init`")
+    return state.current.policy
+
+
+def found(root: Path, policy: Policy, *, keys: Path, passphrases: Mapping[str, Path | None], bank_key: bytes | None) -> Project:
+    """Found a project under this policy: make its keys, have every person of the policy sign, write the first entries.
+
+    Raises `Conflict` when there is one already, and as signing does when a person's key is not here.
+    """
+    home = root / HOME
+    if (home / "log.db").exists():
+        raise Conflict(f"`{root}` holds a project already", help="found it in another folder")
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now = SystemClock().now()
+    service = keyfile.create(home / "service.key", "service", keyfile.KeyKind.SERVICE, created_at=now)
+    log_public = keyfile.create(home / "log.key", "log", keyfile.KeyKind.SERVICE, created_at=now)
+    vkey = note.Verifier(policy.origin, log_public.public).vkey
+    stamp = Stamp(id=RandomIds().new(), at=now, actor="governor", policy="")
+    founded = projects.founding(policy, log_vkey=vkey, service=service.public, stamp=stamp)
+    signed = tuple(_genesis_signature(founded.genesis, person, keys, passphrases) for person in policy.people)
+    _write_private(home / "bank.key", bank_key or secrets.token_bytes(32))
+    trust = trusts.Trust(founded.genesis, founded, policy, trusts.Seen())
+    trusts.write(trust, home / "trust.json")
+    signer = KeySigner.open(home / "service.key" / "service.json", "service")
+    log_key = KeySigner.open(home / "log.key" / "log.json", policy.origin)
+    draft = home / "log.founding.db"
+    draft.unlink(missing_ok=True)
+    with Store.open(draft, create=True) as store:
+        log = Log.open(store, service=signer, log_key=log_key, clock=SystemClock(), ids=RandomIds())
+        projects.found_project(log, founded, policy, signed)
+    draft.rename(home / "log.db")
+    return Project(root)
+
+
+def _genesis_signature(
+    genesis: Digest, person: Person, keys: Path, passphrases: Mapping[str, Path | None]
+) -> projects.Signed:
+    path = keyfile.path_of(keys, person.id)
+    public = keyfile.read_public(path).public
+    if person.keys[0].public != public:
+        raise UntrustedInput(
+            f"the key of `{person.id}` in `{keys}` is not the one in the policy", help="put that key's `public` there"
+        )
+    sig = signing.sign_in_child(
+        path, leaf.genesis_message(genesis, person.id), passphrase_file=passphrases.get(person.id)
+    )
+    return projects.Signed(person.id, public, base64.encode(sig))
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,108 @@
+"""A door for halting from outside: a socket in the project folder that a second process can knock at.
+
+One thread listens; a halt acts there and then, whatever the main thread is doing. Nothing else can be asked here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keyturn.core.errors import Unavailable
+from keyturn.core.events import Document
+
+REQUEST_BYTES_MAX = 4096
+ANSWER_SECONDS = 20.0
+KNOCK_SECONDS = 1.0
+
+HaltNow = Callable[[str, str], Document]
+
+
+class ControlDoor:
+    """Listens on `control.sock` (mode 0600) while a governor runs; use as a context manager."""
+
+    def __init__(self, path: Path, halt: HaltNow) -> None:
+        self._path, self._halt = path, halt
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._thread = threading.Thread(target=self._serve, name="keyturn-control", daemon=True)
+        self._closed = False
+
+    def __enter__(self) -> ControlDoor:
+        """Open the door; raises `Unavailable` when the socket cannot be made."""
+        try:
+            self._path.unlink(missing_ok=True)
+            with _short(self._path) as name:
+                self._socket.bind(name)
+            self._path.chmod(0o600)
+            self._socket.listen(8)
+        except OSError as fault:
+            raise Unavailable(f"the control socket cannot be opened: {fault}", help="see who owns the folder") from fault
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the door."""
+        self._closed = True
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    def _serve(self) -> None:
+        while not self._closed:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        connection.settimeout(KNOCK_SECONDS)
+        try:
+            request = json.loads(connection.recv(REQUEST_BYTES_MAX) or b"{}")
+            by, reason = str(request.get("by", "somebody")), str(request.get("reason", "no reason given"))
+        except (OSError, ValueError, AttributeError):
+            # Whoever knocks wants a halt; an unreadable knock is halted on rather than ignored.
+            by, reason = "somebody", "an unreadable request at the control socket"
+        receipt = self._halt(by, reason)
+        try:
+            connection.sendall(json.dumps(receipt).encode())
+        except OSError:
+            return  # the halt was done; only its answer had nobody to go to
+
+
+def knock(path: Path, *, by: str, reason: str) -> Document | None:
+    """Ask the running governor to halt; None when none answers in time, so that the caller must act itself."""
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with door:
+        door.settimeout(KNOCK_SECONDS)
+        try:
+            with _short(path) as name:
+                door.connect(name)
+            door.sendall(json.dumps({"by": by, "reason": reason}).encode())
+            door.settimeout(ANSWER_SECONDS)
+            answer = json.loads(_all(door))
+        except (OSError, ValueError):
+            return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _all(door: socket.socket) -> bytes:
+    data = b""
+    while chunk := door.recv(65536):
+        data += chunk
+    return data
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """A short name for a socket: its path is limited to about 100 bytes, a folder's descriptor is not."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

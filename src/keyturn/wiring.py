@@ -1,0 +1,137 @@
+"""The adapters behind the flow's ports: clock, ids, keys, latch, lock, sandboxed steps and trials.
+
+Only `app` uses this file. It decides nothing; what it cannot do it raises as `Unavailable`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyturn.core.errors import Unavailable
+from keyturn.core.terms import Instant
+from keyturn.flow.ports import Interrupted
+from keyturn.keys import keyfile
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> Instant:
+        """The present moment."""
+        return Instant(time.time_ns() // 1_000_000)
+
+
+class RandomIds:
+    """Ids of 128 random bits."""
+
+    def new(self) -> str:
+        """A fresh id."""
+        return secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True)
+class KeySigner:
+    """A key of the governor's own, in its own process; `name` is the log's origin where it signs checkpoints."""
+
+    name: str
+    public: str
+    private: Ed25519PrivateKey
+
+    @classmethod
+    def open(cls, path: Path, name: str) -> KeySigner:
+        """The service key in this file. Raises as `keyfile.unlock` does."""
+        return cls(name, keyfile.read_public(path).public, keyfile.unlock(path))
+
+    def sign(self, message: bytes) -> bytes:
+        """The Ed25519 signature over `message`."""
+        return self.private.sign(message)
+
+
+@dataclass(frozen=True, slots=True)
+class FileLatch:
+    """`halt.latch` on disk, under a lock of its own; see the port."""
+
+    path: Path
+
+    def set(self, why: str) -> None:
+        """Write and sync it; an older latch keeps its reason."""
+        with self._locked():
+            if self.path.exists():
+                return
+            draft = self.path.with_suffix(".tmp")
+            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(why[:1000])
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(self.path)
+            _sync_folder(self.path.parent)
+
+    def clear(self) -> None:
+        """Remove it durably."""
+        with self._locked():
+            self.path.unlink(missing_ok=True)
+            _sync_folder(self.path.parent)
+
+    def reason(self) -> str | None:
+        """Why it is set, or None."""
+        try:
+            return self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Hold the lock while something is launched or permitted; refuses at once when the latch is set."""
+        with self._locked():
+            if self.reason() is not None:
+                raise Interrupted
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        handle = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def governor_lock(path: Path) -> Iterator[None]:
+    """Be the only governor of a project; raises `Unavailable` naming the other one."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise Unavailable(
+                f"another governor (process {other}) runs this project; one is allowed",
+                help="wait for it, stop it, or look on with `keyturn status`",
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
