@@ -61,8 +61,13 @@ def test_grid_constants_are_the_nearest_doubles_of_their_formulas() -> None:
 @pytest.mark.parametrize(
     ("theta", "error", "items"),
     [
-        (0.05, 0.05, 82), (0.20, 0.05, 19), (0.20, 0.001, 38),  # arcsine grid
-        (0.01, 0.05, 326), (0.01, 0.01, 494), (0.01, 0.001, 732), (0.005, 0.05, 654),  # rare grid
+        (0.05, 0.05, 82),
+        (0.20, 0.05, 19),
+        (0.20, 0.001, 38),  # arcsine grid
+        (0.01, 0.05, 326),
+        (0.01, 0.01, 494),
+        (0.01, 0.001, 732),
+        (0.005, 0.05, 654),  # rare grid
     ],
 )
 def test_failures_never_seen_clear_after_a_known_number_of_items(theta: float, error: float, items: int) -> None:
@@ -74,9 +79,7 @@ def test_failures_never_seen_clear_after_a_known_number_of_items(theta: float, e
     ("n", "failures", "confseq"),
     [(50, 6, (0.034, 0.282)), (100, 10, (0.045, 0.212)), (200, 21, (0.060, 0.184)), (400, 42, (0.070, 0.162))],
 )
-def test_interval_is_of_the_width_of_the_confseq_library(
-    n: int, failures: int, confseq: tuple[float, float]
-) -> None:
+def test_interval_is_of_the_width_of_the_confseq_library(n: int, failures: int, confseq: tuple[float, float]) -> None:
     """Golden values of confseq 0.0.11 `betting_cs`, 95 %, on numpy's rng(0) with failure rate 0.1."""
     process = run(at(0.5), [1.0] * failures + [0.0] * (n - failures))
     low, high = interval(process, error=0.025)
@@ -251,8 +254,16 @@ def test_a_score_outside_the_unit_interval_is_never_evidence(score: float) -> No
 
 @pytest.mark.parametrize(
     ("low", "high", "error"),
-    [(0.0, 0.1, 0.05), (-0.1, 0.1, 0.05), (0.2, 0.1, 0.05), (0.5, 1.0, 0.05), (0.1, 0.2, 0.0), (0.1, 0.2, 1.0),
-     (math.nan, 0.2, 0.05), (0.1, 0.2, math.nan)],
+    [
+        (0.0, 0.1, 0.05),
+        (-0.1, 0.1, 0.05),
+        (0.2, 0.1, 0.05),
+        (0.5, 1.0, 0.05),
+        (0.1, 0.2, 0.0),
+        (0.1, 0.2, 1.0),
+        (math.nan, 0.2, 0.05),
+        (0.1, 0.2, math.nan),
+    ],
 )
 def test_a_threshold_at_which_nothing_could_be_shown_is_refused(low: float, high: float, error: float) -> None:
     with pytest.raises(MalformedInput):
@@ -261,9 +272,23 @@ def test_a_threshold_at_which_nothing_could_be_shown_is_refused(low: float, high
 
 @pytest.mark.parametrize(
     "change",
-    [{"low": [0.5] * 39}, {"low": [2.0] * 40}, {"high": ["0.5"] * 40}, {"low_exponents": [1.5] * 40},
-     {"high_exponents": [True] * 40}, {"n": -1}, {"n": True}, {"total": 9.0}, {"verdict": "PASSED"},
-     {"verdict": "CLEAR"}, {"decided_at": 1}, {"error": 0}, {"theta_low": 0.2}, {"bank_items": 0}, {"more": 1}],
+    [
+        {"low": [0.5] * 39},
+        {"low": [2.0] * 40},
+        {"high": ["0.5"] * 40},
+        {"low_exponents": [1.5] * 40},
+        {"high_exponents": [True] * 40},
+        {"n": -1},
+        {"n": True},
+        {"total": 9.0},
+        {"verdict": "PASSED"},
+        {"verdict": "CLEAR"},
+        {"decided_at": 1},
+        {"error": 0},
+        {"theta_low": 0.2},
+        {"bank_items": 0},
+        {"more": 1},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_a_process_that_cannot_have_been_is_not_read(change: dict[str, object]) -> None:

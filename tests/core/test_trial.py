@@ -20,9 +20,21 @@ from keyturn.core.trial import TrialPlan, begin, finished, next_block, order, pa
 SEED = bytes(range(32))
 BANK = Digest("sha256:" + "b" * 64)
 PLAN = TrialPlan(
-    suite="centre-probes", metric="charter.leave-centre-to-operator.broken", threshold="centre", kind="limit",
-    line=0.10, margin=0.02, error=0.05, bank=BANK, bank_items=400, clusters=400, estimand="population",
-    seed=trial.seed_digest(SEED), order=trial.order_digest(order(SEED, bank_items=400)), items=200, block_items=16,
+    suite="centre-probes",
+    metric="charter.leave-centre-to-operator.broken",
+    threshold="centre",
+    kind="limit",
+    line=0.10,
+    margin=0.02,
+    error=0.05,
+    bank=BANK,
+    bank_items=400,
+    clusters=400,
+    estimand="population",
+    seed=trial.seed_digest(SEED),
+    order=trial.order_digest(order(SEED, bank_items=400)),
+    items=200,
+    block_items=16,
 )
 
 
@@ -32,9 +44,24 @@ def test_a_plan_comes_back_from_canonical_json_unchanged() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"kind": "vibes"}, {"estimand": "mean"}, {"reference": "grandparent"}, {"items": 0}, {"items": 401},
-     {"clusters": 0}, {"clusters": 401}, {"clusters": 199}, {"block_items": 0}, {"margin": 0.10}, {"line": 1.0},
-     {"error": 0.0}, {"line": "0.1"}, {"items": True}, {"suite": None}, {"also": 1}],
+    [
+        {"kind": "vibes"},
+        {"estimand": "mean"},
+        {"reference": "grandparent"},
+        {"items": 0},
+        {"items": 401},
+        {"clusters": 0},
+        {"clusters": 401},
+        {"clusters": 199},
+        {"block_items": 0},
+        {"margin": 0.10},
+        {"line": 1.0},
+        {"error": 0.0},
+        {"line": "0.1"},
+        {"items": True},
+        {"suite": None},
+        {"also": 1},
+    ],
     ids=str,
 )
 def test_a_plan_that_could_not_be_carried_out_is_refused(change: dict[str, object]) -> None:
