@@ -1,0 +1,63 @@
+"""The tables of the log's file, and what SQLite's errors mean to us.
+
+It never touches a file: the store does, inside `translated`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from keyturn.core.errors import KeyturnError, TamperDetected, Unavailable
+
+APPLICATION_ID = 0x4B54_4C31
+"""`KTL1`: Keyturn's log, first layout."""
+
+PAGE = 256
+"""How many leaves are read at once, so that a reader never holds a long log in memory."""
+
+# The hash comes before the leaf, so that reading it never touches the overflow pages of a long leaf.
+SCHEMA = (
+    "CREATE TABLE entry (i INTEGER PRIMARY KEY, hash BLOB NOT NULL, leaf BLOB NOT NULL) STRICT",
+    "CREATE TABLE node (level INTEGER, n INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, n)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE idem (key TEXT PRIMARY KEY, i INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE checkpoint (size INTEGER PRIMARY KEY, root BLOB NOT NULL, note BLOB NOT NULL) STRICT",
+    "CREATE TABLE state (id INTEGER PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL, frontier BLOB) STRICT",
+)
+
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "free some space; everything acknowledged is still there"),
+    sqlite3.SQLITE_READONLY: ("the log is read-only", "give this user leave to write the file and its folder"),
+    sqlite3.SQLITE_PERM: ("the log may not be opened", "give this user leave to write the file and its folder"),
+    sqlite3.SQLITE_CANTOPEN: ("the log cannot be opened", "check that its folder exists and is writable"),
+    sqlite3.SQLITE_BUSY: ("another writer holds the log", "let the other program finish, then try again"),
+    sqlite3.SQLITE_LOCKED: ("another writer holds the log", "let the other program finish, then try again"),
+    sqlite3.SQLITE_IOERR: ("the disk failed", "look at the disk before you trust it; try again on another"),
+    sqlite3.SQLITE_NOMEM: ("there is no memory left", "stop other programs, then try again"),
+}
+
+
+def expected_schema() -> set[str]:
+    """Return the statements that a sound log's file was made with; anything more could change what is read."""
+    return set(SCHEMA)
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours: damage is TamperDetected, everything that may pass is Unavailable."""
+    try:
+        yield
+    except KeyturnError:
+        raise
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in _REMEDIES:
+            found, remedy = _REMEDIES[code]
+            raise Unavailable(f"{found}: `{path}`", help=remedy) from error
+        if code in _DAMAGED or "no such" in str(error):
+            message = f"the log `{path}` is damaged: {error}"
+            raise TamperDetected(message, help="restore the log from a copy and compare both") from error
+        raise
