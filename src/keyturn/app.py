@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from keyturn.core import agenda, replay
+from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
 from keyturn.core.errors import Conflict, MalformedInput, Unavailable, UntrustedInput
 from keyturn.core.policy import Person, Policy
-from keyturn.core.policy_change import Difference, change, explain, needs_quorum
 from keyturn.core.state import Dossier, State
 from keyturn.core.terms import Custody, Digest, Instant
 from keyturn.flow import approval as approvals
@@ -97,6 +97,10 @@ def new_key(person: str, *, kind: str, keys: Path, passphrase_file: Path | None)
     return keyfile.path_of(keys, person)
 
 
+if TYPE_CHECKING:
+    from keyturn.core.policy_change import Difference
+
+
 def read_policy(path: Path) -> Policy:
     """The policy in a file, or every mistake in it by line."""
     return policies.read_file(path)
@@ -104,11 +108,15 @@ def read_policy(path: Path) -> Policy:
 
 def explain_policy(policy: Policy) -> tuple[str, ...]:
     """The policy in prose."""
+    from keyturn.core.policy_change import explain
+
     return explain(policy)
 
 
 def diff_policy(old: Policy, new: Policy) -> tuple[Difference, ...]:
     """What differs, tightening told from loosening."""
+    from keyturn.core.policy_change import change
+
     return change(old, new)
 
 
@@ -180,7 +188,7 @@ class Project:
             stack.enter_context(governor_lock(self.home / "governor.lock"))
             log = stack.enter_context(self.opened())
             latch = FileLatch(self.home / "halt.latch")
-            sealed = stack.enter_context(Sealed.open(self.home, latch, tell))
+            sealed = stack.enter_context(Sealed.start(self.home, latch, tell))
             governor = Governor(
                 log=log,
                 improver=sealed,

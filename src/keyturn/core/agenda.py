@@ -138,6 +138,10 @@ Step = (
 )
 
 
+BEFORE_TRIALS = frozenset({"conduct_must_be_clean", "lineage_must_be_complete"})
+"""Rules whose findings no trial could change: a candidate that they refuse is not worth a sealed run."""
+
+
 def next_step(state: State, now: Instant) -> Step:
     """The one thing to do next; asks for a founded project with an adopted policy."""
     if state.published < state.noteworthy:
@@ -169,7 +173,11 @@ def _founding(state: State, now: Instant) -> Step:
 
 
 def _weigh(state: State, policy: Policy, candidate: Candidate, now: Instant) -> Step:
-    """Try every threshold, then ask people, then release or reject."""
+    """Refuse at once what conduct forbids; else try every threshold, then ask people, then release or reject."""
+    conduct = prepare(state, Request("ReleaseCandidate", candidate.dossier, candidate.name), now).findings
+    misbehaved = tuple(f for f in conduct if f.rule in BEFORE_TRIALS)
+    if misbehaved:
+        return Reject(candidate.name, misbehaved)
     for threshold in policy.thresholds:
         if threshold.id not in candidate.evidence:
             return Try(candidate.name, threshold.id)

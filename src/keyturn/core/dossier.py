@@ -89,7 +89,7 @@ def _evidence(state: State, candidate: Candidate, threshold: Threshold) -> Docum
         "kind": threshold.kind,
         "metric": threshold.metric,
         "reference": threshold.reference,
-        "line": threshold.line if threshold.kind != "claim" else claimed(candidate),
+        "line": threshold.line if threshold.kind != "claim" else claimed(candidate, threshold.metric),
         "margin": threshold.margin,
     }
     if evidence is None:
@@ -105,9 +105,9 @@ def _evidence(state: State, candidate: Candidate, threshold: Threshold) -> Docum
     }
 
 
-def claimed(candidate: Candidate) -> float:
-    """The win rate against its parent that the candidate claims for itself; 1 when it claims nothing legible."""
-    value = candidate.claim.get("win_rate")
+def claimed(candidate: Candidate, metric: str) -> float:
+    """What the candidate claims for itself in this metric; 1 when it claims nothing legible."""
+    value = candidate.claim.get(metric)
     legible = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     return float(value) if legible and isinstance(value, int | float) else 1.0
 
@@ -117,7 +117,7 @@ def _claims(state: State, candidate: Candidate) -> list[Json]:
     for threshold in _thresholds(state):
         evidence = candidate.evidence.get(threshold.id)
         if threshold.kind == "claim" and evidence is not None:
-            rows.append({"metric": threshold.metric, "claimed": claimed(candidate), "verified": evidence.estimate})
+            rows.append({"metric": threshold.metric, "claimed": claimed(candidate, threshold.metric), "verified": evidence.estimate})
     return rows
 
 

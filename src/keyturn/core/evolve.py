@@ -189,6 +189,7 @@ def _trial_advanced(state: State, event: ev.TrialAdvanced) -> State:
         read=trial.read + len(event.values),
         process=event.process,
         values=(*trial.values, *event.values),
+        faulty_blocks=trial.faulty_blocks + bool(event.faults),
     )
     return replace(state, trials=_with(state.trials, event.trial, read))
 

@@ -71,10 +71,11 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The definition of a trial: who grades it, how many items it may use, and in blocks of how many."""
+    """The definition of a trial: who grades it under which name, how many items it may use, in blocks of how many."""
 
     id: str
     grader: tuple[str, ...]
+    exam: str
     metric: str
     items_max: int
     block: int

@@ -42,7 +42,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 PUBLIC = re.compile(r"[A-Za-z0-9+/]{43}=")
 KINDS = ("limit", "capability", "claim")
 REFERENCES = ("parent", "audited", "founder")
-TRIPWIRES = ("decoy_opened", "processes_left", "limit_reached")
+TRIPWIRES = ("decoy_opened", "processes_left", "limit_reached", "undeclared_output")
 
 
 @dataclass(slots=True)
@@ -231,6 +231,7 @@ def _suite(t: _Table) -> Suite:
     return Suite(
         t.text("id", pattern=NAME),
         t.texts("grader"),
+        t.text("exam"),
         t.text("metric"),
         t.whole("items_max", 1, 1_000_000),
         t.whole("block", 1, 1000),

@@ -108,6 +108,7 @@ class Trial:
     process: ev.Document | None = None
     verdict: Verdict | None = None
     values: tuple[float, ...] = ()
+    faulty_blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)

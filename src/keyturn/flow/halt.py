@@ -7,7 +7,7 @@ from keyturn.core.agenda import Resume
 from keyturn.core.errors import Conflict
 from keyturn.flow.decided import decided
 from keyturn.flow.governor import Governor
-from keyturn.flow.log import Log
+from keyturn.flow.log import Fact, Log
 from keyturn.flow.ports import Halter, Latch
 
 TRIES_MAX = 20
@@ -35,16 +35,25 @@ def record(log: Log, *, by: str, reason: str, receipt: ev.Document) -> None:
         log.refresh()
         standing = log.state.halt
         name = standing.id if standing else f"h-{log.ids.new()[:8]}"
-        settled = ev.HaltProven if receipt.get("state") == "STOPPED" else ev.HaltUnproven
-        facts = [lambda stamp: settled(**stamp, halt=name, receipt=receipt)]
+        facts: list[Fact] = [_settled(name, receipt)]
         if standing is None:
-            facts.insert(0, lambda stamp: ev.HaltRequested(**stamp, halt=name, by=by, reason=reason[:500]))
+            facts.insert(0, _requested(name, by, reason))
         try:
             log.append(*facts)
         except Conflict:
             continue
         return
     raise Conflict("the log kept moving while a halt was to be recorded", help="`keyturn halt` again; the latch is set")
+
+
+def _requested(name: str, by: str, reason: str) -> Fact:
+    return lambda stamp: ev.HaltRequested(**stamp, halt=name, by=by[:100], reason=reason[:500])
+
+
+def _settled(name: str, receipt: ev.Document) -> Fact:
+    if receipt.get("state") == "STOPPED":
+        return lambda stamp: ev.HaltProven(**stamp, halt=name, receipt=receipt)
+    return lambda stamp: ev.HaltUnproven(**stamp, halt=name, receipt=receipt)
 
 
 def record_latched(governor: Governor) -> None:
@@ -55,10 +64,10 @@ def record_latched(governor: Governor) -> None:
         record(governor.log, by=by, reason=reason or by, receipt=governor.halter.halt_all(why))
 
 
-def resume(governor: Governor, step: Resume) -> None:
+def resume(log: Log, latch: Latch, step: Resume) -> None:
     """Lift the halt that a quorum cleared; the latch goes after the record, so that a crash leaves it set."""
-    governor.log.append(
+    log.append(
         decided(step.decision, step.dossier.digest),
         lambda stamp: ev.LoopResumed(**stamp, halt=step.halt.id, dossier=step.dossier.digest),
     )
-    governor.latch.clear()
+    latch.clear()

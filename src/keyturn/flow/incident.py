@@ -13,7 +13,7 @@ from keyturn.flow.ports import Alarm
 from keyturn.wire import leaf
 from keyturn.wire.people_statements import AwarenessTerms
 
-KINDS = {"decoy_opened": "decoy", "processes_left": "undeclared-copy", "limit_reached": "overrun"}
+KINDS = {"decoy_opened": "decoy", "processes_left": "undeclared-copy", "limit_reached": "overrun", "undeclared_output": "undeclared-output"}
 """Which kind of incident each alarm opens."""
 
 MOMENTS = (

@@ -51,7 +51,8 @@ class Attested:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something a sandboxed run did that a safeguard saw: `decoy_opened`, `processes_left`, `limit_reached`."""
+    """Something a sandboxed run did that a safeguard saw: `decoy_opened`, `processes_left`, `limit_reached`,
+    `undeclared_output`."""
 
     kind: str
     detail: str
@@ -118,6 +119,7 @@ class TrialSession(Protocol):
         process: Process,
         members: Mapping[str, Mapping[str, bytes]],
         *,
+        faults_before: int,
         on_attested: Callable[[str, Attested], None],
         on_block: Callable[[BlockRead], None],
     ) -> tuple[Alarm, ...]:
@@ -128,7 +130,7 @@ class TrialSession(Protocol):
 class Trials(Protocol):
     """Opens trials."""
 
-    def open(self, policy: Policy, suite: Suite, *, seed: int) -> AbstractContextManager[TrialSession]:
+    def open(self, policy: Policy, suite: Suite, *, seed: str) -> AbstractContextManager[TrialSession]:
         """Start the suite's grader on the bank that `seed` names."""
 
 

@@ -54,12 +54,15 @@ def founding(policy: Policy, *, log_vkey: str, service: str, stamp: Stamp) -> ev
 
 def found_project(log: Log, founded: ev.ProjectFounded, policy: Policy, signatures: tuple[Signed, ...]) -> None:
     """Write the founding and policy 1 together; a missing or wrong signature refuses both."""
-    said = tuple({"person": each.person, "key": each.key, "sig": each.sig} for each in signatures)
+    said: tuple[ev.Document, ...] = tuple({"person": each.person, "key": each.key, "sig": each.sig} for each in signatures)
     digest = sha256(canonical.encode(policy.document))
     log.append(
         lambda stamp: founded,
         lambda stamp: ev.PolicyAdopted(
-            **{**stamp, "policy": digest},
+            id=stamp["id"],
+            at=stamp["at"],
+            actor=stamp["actor"],
+            policy=digest,
             version=1,
             digest=digest,
             document=policy.document,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from keyturn.core import agenda
 from keyturn.core.agenda import Step, next_step
-from keyturn.core.errors import Conflict
+from keyturn.core.errors import Conflict, invariant
 from keyturn.flow import dossier, halt, improve, permit, project, trial, warrant
 from keyturn.flow.governor import Governor
 from keyturn.flow.ports import Interrupted
@@ -31,21 +31,25 @@ def run(governor: Governor, *, founder: Mapping[str, bytes] | None = None) -> St
             continue  # a halt was recorded, or is about to be: the agenda will say
 
 
-def _act(governor: Governor, step: Step, founder: Mapping[str, bytes] | None) -> None:
-    if isinstance(step, agenda.Publish):
-        governor.log.publish()
-    elif isinstance(step, agenda.Found):
-        project.found_lineage(governor, step, founder)
-    else:
-        _ACTS[type(step)](governor, step)
-
-
-_ACTS: dict[type[Step], Callable[[Governor, Step], object]] = {
-    agenda.Improve: improve.improve,
-    agenda.Try: trial.try_,
-    agenda.Seal: dossier.seal,
-    agenda.Release: permit.release,
-    agenda.Reject: permit.reject,
-    agenda.Grant: warrant.grant,
-    agenda.Resume: halt.resume,
-}
+def _act(governor: Governor, step: Step, founder: Mapping[str, bytes] | None) -> None:  # noqa: C901 - one arm a step
+    match step:
+        case agenda.Publish():
+            governor.log.publish()
+        case agenda.Found():
+            project.found_lineage(governor, step, founder)
+        case agenda.Improve():
+            improve.improve(governor, step)
+        case agenda.Try():
+            trial.try_(governor, step)
+        case agenda.Seal():
+            dossier.seal(governor, step)
+        case agenda.Release():
+            permit.release(governor, step)
+        case agenda.Reject():
+            permit.reject(governor, step)
+        case agenda.Grant():
+            warrant.grant(governor.log, step)
+        case agenda.Resume():
+            halt.resume(governor.log, governor.latch, step)
+        case _:
+            invariant(False, f"`{type(step).__name__}` is a stop, not a step")

@@ -24,7 +24,7 @@ from keyturn.flow.improve import record_attested
 from keyturn.flow.incident import alarm_facts, halting, opened
 from keyturn.flow.log import Fact
 from keyturn.flow.permit import load_generation
-from keyturn.flow.ports import Alarm, BlockRead, TrialSession
+from keyturn.flow.ports import Alarm, Attested, BlockRead, TrialSession
 from keyturn.wire.digest import sha256
 
 CLAIM_LEAST, CLAIM_MOST = 0.02, 0.98
@@ -41,7 +41,7 @@ def try_(governor: Governor, step: Try) -> None:
     suite = governor.policy.suite(threshold.suite) if threshold else None
     if threshold is None or suite is None:
         raise Unavailable(f"the policy has no threshold `{step.threshold}`", help="`keyturn policy check`")
-    seed = int.from_bytes(_hidden(governor, f"bank:{suite.id}")[:6], "big")
+    seed = _hidden(governor, f"bank:{suite.id}").hex()
     with ExitStack() as stack:
         session = stack.enter_context(governor.trials.open(governor.policy, suite, seed=seed))
         trial, order = _planned(governor, session, candidate, threshold, suite)
@@ -98,7 +98,7 @@ def _line(threshold: Threshold, candidate: Candidate) -> float:
     """The line of a limit or capability is the policy's; that of a claim is what is claimed, less the margin."""
     if threshold.kind != "claim":
         return threshold.line
-    return min(max(claimed(candidate) - threshold.margin, CLAIM_LEAST), CLAIM_MOST)
+    return min(max(claimed(candidate, threshold.metric) - threshold.margin, CLAIM_LEAST), CLAIM_MOST)
 
 
 def _charged(governor: Governor, candidate: Candidate, threshold: Threshold) -> float:
@@ -115,15 +115,10 @@ def _run(
     process = Process.from_json(trial.process) if trial.process else trials.begin(plan)
     if trials.finished(plan, process):
         return ()
-    seen: set[str] = set()
+    purpose = f"trial:{trial.id.replace('/', ':')}"
 
-    def on_attested(member: str, attested: object) -> None:
-        purpose = f"trial:{trial.id.replace('/', ':')}"
-        if member == "candidate":
-            seen.add(member)
-            record_attested(governor, purpose, attested)  # type: ignore[arg-type]  # an Attested, by the port
-        else:
-            record_attested(governor, f"{purpose}:{member}", attested)  # type: ignore[arg-type]  # as above
+    def on_attested(member: str, attested: Attested) -> None:
+        record_attested(governor, purpose if member == "candidate" else f"{purpose}:{member}", attested)
 
     def on_block(block: BlockRead) -> None:
         governor.log.record(
@@ -139,7 +134,13 @@ def _run(
         governor.tell(f"{trial.id}: {block.process.n} items read")
 
     return session.run(
-        plan, order, process, _members(governor, candidate, plan), on_attested=on_attested, on_block=on_block
+        plan,
+        order,
+        process,
+        _members(governor, candidate, plan),
+        faults_before=trial.faulty_blocks,
+        on_attested=on_attested,
+        on_block=on_block,
     )
 
 
@@ -208,11 +209,15 @@ def _consequences(governor: Governor, candidate: Candidate, threshold: Threshold
                 level=threshold.raises_to,
             )
         ]
-    about = {"attempt": candidate.attempt, "candidate": candidate.name}
     if threshold.kind == "claim" and verdict is Verdict.CLEAR:
-        summary = f"the candidate claims {claimed(candidate):.2f} in `{threshold.metric}`; trials show far less"
-        return [opened(governor, "forged-claim", summary, facts={"claimed": claimed(candidate)}, **about)]
+        said = claimed(candidate, threshold.metric)
+        summary = f"the candidate claims {said:.2f} in `{threshold.metric}`; trials show far less"
+        return [_incident(governor, "forged-claim", summary, candidate, {"claimed": said})]
     if threshold.kind == "limit" and verdict is Verdict.TRIP:
         summary = f"`{threshold.metric}` was shown to lie above its line {threshold.line:g}"
-        return [opened(governor, "drift-beyond-limit", summary, facts={"threshold": threshold.id}, **about)]
+        return [_incident(governor, "drift-beyond-limit", summary, candidate, {"threshold": threshold.id})]
     return []
+
+
+def _incident(governor: Governor, kind: str, summary: str, candidate: Candidate, facts: ev.Document) -> Fact:
+    return opened(governor, kind, summary, attempt=candidate.attempt, candidate=candidate.name, facts=facts)

@@ -10,7 +10,6 @@ from keyturn.core.policy import Policy
 from keyturn.core.terms import Digest, Instant
 from keyturn.flow.decided import decided
 from keyturn.flow.dossier import seal_other
-from keyturn.flow.governor import Governor
 from keyturn.flow.log import Log
 
 
@@ -29,17 +28,18 @@ def ask(log: Log, policy: Policy, *, candidates: int, level_ceiling: int, hours:
     return seal_other(log, "IssueWarrant", {"bounds": bounds})
 
 
-def grant(governor: Governor, step: Grant) -> None:
+def grant(log: Log, step: Grant) -> None:
     """Issue the warrant that the cleared dossier describes; one append, so a crash leaves all or nothing."""
     bounds = step.dossier.document.get("bounds")
     figures = bounds if isinstance(bounds, dict) else {}
-    lineage = governor.lineage.id
-    governor.log.append(
+    lineage = log.state.lineage
+    name = lineage.id if lineage else ""
+    log.append(
         decided(step.decision, step.dossier.digest),
         lambda stamp: ev.WarrantIssued(
             **stamp,
             warrant=f"w-{step.dossier.digest[7:15]}",
-            lineage=lineage,
+            lineage=name,
             dossier=step.dossier.digest,
             candidates_max=_figure(figures, "candidates_max"),
             level_ceiling=_figure(figures, "level_ceiling"),
