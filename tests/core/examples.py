@@ -126,7 +126,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 def suite(id: str, metric: str) -> dict[str, Any]:
     """A `[[suites]]` row."""
-    return {"id": id, "grader": ["python", "grade.py"], "metric": metric, "items_max": 60, "block": 20}
+    return {"id": id, "grader": ["python", "grade.py"], "exam": id, "metric": metric, "items_max": 60, "block": 20}
 
 
 def policy(**changes: Any) -> Policy:

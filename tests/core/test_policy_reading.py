@@ -129,7 +129,7 @@ ROWS: list[tuple[str, Change, str, str]] = [
     ("an unknown gate", put("gates.0.action", "escape"), "gates[0].action",
      "`action` is `escape`; one of train, release, replicate, publish, tune, resume, amend is expected"),
     ("an unknown tripwire", put("tripwires.0.when", "bored"), "tripwires[0].when",
-     "`when` is `bored`; one of decoy_opened, processes_left, limit_reached is expected"),
+     "`when` is `bored`; one of decoy_opened, processes_left, limit_reached, undeclared_output is expected"),
     ("a tripwire that looks on", put("tripwires.0.do", "watch"), "tripwires[0].do",
      "`do` is `watch`; one of halt, incident is expected"),
     ("witnesses that are not built", put("witnesses.required", 1), "witnesses.required",
