@@ -18,6 +18,9 @@ from keyturn.ledger.store import Head, Store
 PROBLEMS_MAX = 20
 """How many problems of one kind are named; the rest are counted."""
 
+PENDING_MAX = 4096
+"""How many leaf hashes are folded into the tree at once."""
+
 _RESTORE = "do not act on this log; restore it from a copy, and keep this one as evidence"
 _COMPARE = "give both notes to the witnesses and to everybody who relies on this log"
 
@@ -36,7 +39,7 @@ def check_store(store: Store, vkey: str, *, known: Sequence[bytes] = ()) -> tupl
     """Recompute the log from its leaves and return everything that is wrong with it; nothing means sound.
 
     `vkey` is the log's verifier key, pinned out of band; `known` are signed checkpoints that somebody else kept.
-    Takes about 2 microseconds per entry. Raises MalformedInput for a bad `vkey`, Unavailable as the store does.
+    Raises MalformedInput for a bad `vkey`, Unavailable as the store does.
     """
     log = note.parse_vkey(vkey)
     signed, problems = _opened(log, store.checkpoints(), known)
@@ -77,6 +80,7 @@ class _Walk:
     wanted: set[int]
     roots: dict[int, bytes] = field(default_factory=lambda: {0: tree.EMPTY_ROOT})
     frontier: tree.Frontier = field(default_factory=tree.Frontier)
+    pending: list[bytes] = field(default_factory=list)
     edited: list[tuple[int, bytes, bytes]] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     wrong_nodes: list[tuple[int, int]] = field(default_factory=list)
@@ -91,12 +95,13 @@ class _Walk:
             self.edited.append((index, kept, found))
         if self.missing:
             return
-        self.frontier = self.frontier.extend((found,), complete=self._complete)
-        if self.next in self.wanted:
-            self.roots[self.next] = self.frontier.root()
+        self.pending.append(found)
+        if self.next in self.wanted or len(self.pending) >= PENDING_MAX:
+            self._fold()
 
     def end(self, head: Head, frontier: tree.Frontier, count: int) -> Iterator[Problem]:
         """Say where what was kept differs, after the last entry."""
+        self._fold()
         self.missing.extend(range(self.next, min(head.size, self.next + PROBLEMS_MAX)))
         for index in self.missing:
             yield Problem("log_must_be_whole", f"entry {index} is missing; the log says that it has {head.size}")
@@ -111,8 +116,14 @@ class _Walk:
         if not self.missing and frontier != self.frontier:
             yield Problem("hashes_must_follow_from_entries", "the kept frontier is not its entries'")
 
+    def _fold(self) -> None:
+        self.frontier = self.frontier.extend(self.pending, complete=self._complete, every=STRIDE)
+        self.pending.clear()
+        if self.frontier.size in self.wanted:
+            self.roots[self.frontier.size] = self.frontier.root()
+
     def _complete(self, level: int, n: int, value: bytes) -> None:
-        if level % STRIDE == 0 and self.nodes.get((level, n)) != value:
+        if self.nodes.get((level, n)) != value:
             self.wrong_nodes.append((level, n))
 
     def _edits(self) -> Iterator[Problem]:

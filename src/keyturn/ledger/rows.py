@@ -14,8 +14,8 @@ from keyturn.core.errors import Conflict, TamperDetected
 from keyturn.ledger import tree
 from keyturn.ledger.checkpoint import Checkpoint
 
-STRIDE = 8
-"""Inner hashes are kept for every eighth level; those between are computed from at most 128 of them."""
+STRIDE = 4
+"""Inner hashes are kept for every fourth level; those between are computed from at most 8 of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def schema(db: sqlite3.Connection) -> set[str]:
 
 
 def nodes(db: sqlite3.Connection) -> tree.Nodes:
-    """Return a look-up of complete subtrees, each folded from the kept hashes of at most seven levels below."""
+    """Return a look-up of complete subtrees, each folded from the kept hashes of at most three levels below."""
 
     def nodes(level: int, n: int) -> bytes:
         kept = level - level % STRIDE
@@ -73,6 +73,8 @@ def unknown(
     db: sqlite3.Connection, leaves: Sequence[bytes], keys: Sequence[str | None]
 ) -> list[tuple[bytes, str | None]]:
     """Return the leaves not yet there under their key; raises Conflict when a key stands for other bytes."""
+    if all(key is None for key in keys):
+        return list(zip(leaves, keys, strict=True))
     new: list[tuple[bytes, str | None]] = []
     seen: dict[str, bytes] = {}
     query = "SELECT entry.leaf FROM idem JOIN entry ON entry.i = idem.i WHERE idem.key = ?"
@@ -95,10 +97,9 @@ def write(db: sqlite3.Connection, frontier: tree.Frontier, new: Sequence[tuple[b
     closed: list[tuple[int, int, bytes]] = []
 
     def complete(level: int, n: int, value: bytes) -> None:
-        if level % STRIDE == 0:
-            closed.append((level, n, value))
+        closed.append((level, n, value))
 
-    start, after = frontier.size, frontier.extend(hashes, complete=complete)
+    start, after = frontier.size, frontier.extend(hashes, complete=complete, every=STRIDE)
     entries = ((start + at, hashes[at], leaf) for at, (leaf, _) in enumerate(new))
     db.executemany("INSERT INTO entry (i, hash, leaf) VALUES (?, ?, ?)", entries)
     named = [(key, start + at) for at, (_, key) in enumerate(new) if key is not None]

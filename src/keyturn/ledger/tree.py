@@ -46,8 +46,13 @@ class Frontier:
         """Return the frontier after one more leaf hash."""
         return self.extend((leaf,))
 
-    def extend(self, leaves: Iterable[bytes], *, complete: Callable[[int, int, bytes], None] | None = None) -> Frontier:
-        """Return the frontier after more leaf hashes; `complete(level, n, hash)` hears of every node as it closes."""
+    def extend(
+        self, leaves: Iterable[bytes], *, complete: Callable[[int, int, bytes], None] | None = None, every: int = 1
+    ) -> Frontier:
+        """Return the frontier after more leaf hashes.
+
+        `complete(level, n, hash)` hears of each node above the leaves as it closes, on every `every`-th level.
+        """
         hashes, size = list(self.hashes), self.size
         sha256 = hashlib.sha256
         for leaf in leaves:
@@ -56,7 +61,7 @@ class Frontier:
                 above = sha256(b"\1" + hashes.pop() + above).digest()
                 n >>= 1
                 level += 1
-                if complete is not None:
+                if complete is not None and level % every == 0:
                     complete(level, n, above)
             hashes.append(above)
             size += 1
