@@ -29,8 +29,8 @@ NOWHERE = {
 ONLY_IN = {
     "print": ({"cli", "subjects", "__main__"}, "return what is to be shown; `cli` shows it"),
     "input": ({"cli"}, "ask in `cli`, hand in the answer"),
-    "time.time": ({"flow", "app", "wiring", "cli", "sandbox", "web"}, "take `now: Instant` as an argument"),
-    "time.time_ns": ({"flow", "app", "wiring", "cli", "sandbox", "web"}, "take `now: Instant` as an argument"),
+    "time.time": ({"flow", "app", "cli", "sandbox", "web"}, "take `now: Instant` as an argument"),
+    "time.time_ns": ({"flow", "app", "cli", "sandbox", "web"}, "take `now: Instant` as an argument"),
     "time.sleep": ({"flow", "app", "cli", "sandbox", "trials", "web"}, "wait on an event or a deadline in the shell"),
     "sys.exit": ({"cli", "keys", "subjects", "sandbox", "__main__"}, "raise an error that says who is at fault"),
     "os._exit": ({"sandbox"}, "raise an error that says who is at fault"),

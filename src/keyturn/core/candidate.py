@@ -8,6 +8,9 @@ from keyturn.core.finding import Finding, Request
 from keyturn.core.state import Candidate, State
 from keyturn.core.terms import Instant, Tier, Verdict
 
+OPENED_BY_EVIDENCE = frozenset({"drift-beyond-limit", "forged-claim"})
+"""Incidents that restate what a threshold has refused already; the rules on evidence speak for them."""
+
 
 def level_of(state: State, candidate: str) -> int:
     """The level whose duties apply: the lineage's, or higher where this candidate was not shown to be below a line.
@@ -85,9 +88,9 @@ def sandbox_must_be_tight(state: State, request: Request, now: Instant) -> Itera
 
 
 def conduct_must_be_clean(state: State, request: Request, now: Instant) -> Iterator[Finding]:
-    """No incident names the candidate or the attempt that made it."""
+    """No incident names the candidate or the attempt that made it, but for those that its evidence opened."""
     candidate = state.candidates.get(request.candidate)
     for incident in state.incidents.values():
-        if candidate and (incident.candidate == candidate.name or incident.attempt == candidate.attempt):
+        if candidate and incident.kind not in OPENED_BY_EVIDENCE and (incident.candidate == candidate.name or incident.attempt == candidate.attempt):
             message = f"incident `{incident.id}` ({incident.kind}) names it: {incident.summary}"
             yield Finding("conduct_must_be_clean", message, f"`keyturn incident show {incident.id}`")

@@ -73,5 +73,7 @@ def give(log: Log, said: ApprovalTerms, *, public: str, sign: leaf.Sign) -> None
     dossier = after.dossiers[said.dossier]
     doubt = why_not(after, replace(dossier), dossier.approvals[-1], log.now())
     if doubt:
-        raise UntrustedInput(f"this signature would not count: {doubt}", help="`keyturn policy check` shows who may sign")
+        raise UntrustedInput(
+            f"this signature would not count: {doubt}", help="`keyturn policy check` shows who may sign"
+        )
     log.append_signed(data)

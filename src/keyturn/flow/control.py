@@ -41,7 +41,9 @@ class ControlDoor:
             self._path.chmod(0o600)
             self._socket.listen(8)
         except OSError as fault:
-            raise Unavailable(f"the control socket cannot be opened: {fault}", help="see who owns the folder") from fault
+            raise Unavailable(
+                f"the control socket cannot be opened: {fault}", help="see who owns the folder"
+            ) from fault
         self._thread.start()
         return self
 

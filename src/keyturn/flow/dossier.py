@@ -27,9 +27,7 @@ def seal(governor: Governor, step: Seal) -> Digest:
     candidate = state.candidates[step.candidate]
     decision = prepare(state, Request("ReleaseCandidate", NO_DIGEST, candidate.name), now)
     changes = diff(governor, candidate.parent, candidate.root)
-    document = release_dossier(
-        state, candidate, decision, changes=changes, nonce=governor.log.ids.new(), now=now
-    )
+    document = release_dossier(state, candidate, decision, changes=changes, nonce=governor.log.ids.new(), now=now)
     return _sealed(governor.log, document)
 
 
@@ -79,7 +77,9 @@ def _lines(old: bytes, new: bytes) -> ev.Document:
     """How many lines of code came and went; the lines themselves are the subject's words and stay out of the dossier."""
     before = old.decode("utf-8", "replace").splitlines()
     after = new.decode("utf-8", "replace").splitlines()
-    marks = [line[0] for line in difflib.unified_diff(before, after, n=0, lineterm="") if line[:3] not in ("+++", "---")]
+    marks = [
+        line[0] for line in difflib.unified_diff(before, after, n=0, lineterm="") if line[:3] not in ("+++", "---")
+    ]
     return {"added": marks.count("+"), "removed": marks.count("-")}
 
 

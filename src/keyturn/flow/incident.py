@@ -13,7 +13,12 @@ from keyturn.flow.ports import Alarm
 from keyturn.wire import leaf
 from keyturn.wire.people_statements import AwarenessTerms
 
-KINDS = {"decoy_opened": "decoy", "processes_left": "undeclared-copy", "limit_reached": "overrun", "undeclared_output": "undeclared-output"}
+KINDS = {
+    "decoy_opened": "decoy",
+    "processes_left": "undeclared-copy",
+    "limit_reached": "overrun",
+    "undeclared_output": "undeclared-output",
+}
 """Which kind of incident each alarm opens."""
 
 MOMENTS = (
@@ -30,7 +35,13 @@ MOMENTS = (
 
 
 def opened(
-    governor: Governor, kind: str, summary: str, *, attempt: int = 0, candidate: str = "", facts: ev.Document | None = None
+    governor: Governor,
+    kind: str,
+    summary: str,
+    *,
+    attempt: int = 0,
+    candidate: str = "",
+    facts: ev.Document | None = None,
 ) -> Fact:
     """The fact that an incident opened; in a demo it is an EXERCISE."""
     return lambda stamp: ev.IncidentOpened(

@@ -20,7 +20,6 @@ from keyturn.ledger.history import History
 from keyturn.ledger.store import Head, Store
 from keyturn.wire import leaf
 
-
 RECORD_TRIES_MAX = 20
 
 

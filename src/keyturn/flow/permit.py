@@ -124,13 +124,17 @@ def _proven(log: Log, index: int, size: int) -> Proven:
 
 
 def load_generation(governor: Governor, root: Digest) -> Mapping[str, bytes]:
-    """The files of a released generation, loaded through its permit by the same check that a stranger runs."""
+    """The files of a released generation, loaded through its permit by the same check that a stranger runs.
+
+    In shadow mode the loop's own parent was never released; it is read as it is, and nothing is issued for it.
+    """
     generation = governor.lineage.member(root)
+    if generation is None and root == governor.lineage.shadow:
+        folder = governor.artifacts.path(root)
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     if generation is None:
         raise MalformedInput(f"{root[:15]}… is not a generation of this lineage", help="`keyturn lineage show`")
     trust = governor.trust()
     made = bundle(governor.log, generation.permit, old_size=trust.seen.size)
-    loaded = load(
-        governor.artifacts.path(root), made, trust=trust, action=ACTION, scope=SCOPE, now=governor.log.now()
-    )
+    loaded = load(governor.artifacts.path(root), made, trust=trust, action=ACTION, scope=SCOPE, now=governor.log.now())
     return loaded.files

@@ -5,12 +5,24 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from keyturn.core import events as ev
+from keyturn.core.decision import decide
 from keyturn.core.errors import MalformedInput
+from keyturn.core.finding import Request
 from keyturn.core.policy import Policy
 from keyturn.core.policy_contradictions import Problem
 from keyturn.core.policy_reading import read_policy
-from keyturn.core.terms import Json
+from keyturn.core.terms import Digest, Json
+from keyturn.flow.decided import decided
+from keyturn.flow.dossier import seal_other
+from keyturn.flow.log import Fact, Log
+from keyturn.wire import canonical
+from keyturn.wire.digest import sha256
+
+if TYPE_CHECKING:
+    from keyturn.core.policy_change import Difference
 
 STEP = re.compile(r"([a-z_]+)(?:\[(\d+)\])?")
 
@@ -30,15 +42,68 @@ def read_file(path: Path) -> Policy:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as fault:
-        raise MalformedInput(f"the policy `{path}` cannot be read: {fault}", help="`keyturn init` writes one") from fault
+        raise MalformedInput(
+            f"the policy `{path}` cannot be read: {fault}", help="`keyturn init` writes one"
+        ) from fault
     try:
         document: dict[str, Json] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
-        raise MalformedInput(f"{path.name}: {str(fault)[:200].lower()}", help="correct the TOML at that line") from fault
+        raise MalformedInput(
+            f"{path.name}: {str(fault)[:200].lower()}", help="correct the TOML at that line"
+        ) from fault
     policy = read_policy(document)
     if not isinstance(policy, Policy):
         raise PolicyProblems(path, tuple((line_of(text, problem.path), problem) for problem in policy))
     return policy
+
+
+def require_adoptable(old: Policy, new: Policy) -> None:
+    """Refuse what this release cannot carry over: other people or keys, another project, founder or demo mark."""
+    fixed = (
+        ("people", old.people, new.people),
+        ("project", (old.name, old.origin, old.demo), (new.name, new.origin, new.demo)),
+        ("founder", old.subject.founder, new.subject.founder),
+    )
+    for what, before, after in fixed:
+        if before != after:
+            raise MalformedInput(
+                f"the policy's {what} changed; a policy that is adopted later must keep what the founding fixed",
+                help="found a new project, or take the change back",
+            )
+
+
+def ask(log: Log, new: Policy, differences: tuple[Difference, ...]) -> Digest:
+    """The dossier for adopting this very policy: the open one, or a new one."""
+    digest = sha256(canonical.encode(new.document))
+    for dossier in log.state.dossiers.values():
+        same = dossier.document.get("adopts") == digest and not dossier.used
+        if same and log.now() < int(str(dossier.document.get("not_after"))):
+            return dossier.digest
+    rows: list[Json] = [{"path": d.path, "effect": d.effect, "why": d.why} for d in differences]
+    return seal_other(log, "AdoptPolicy", {"adopts": digest, "differences": rows})
+
+
+def adopt_cleared(log: Log, new: Policy, digest: Digest) -> bool:
+    """Adopt the policy if the `amend` gate clears its dossier; says whether it did."""
+    decision = decide(log.state, Request("AdoptPolicy", digest), log.now())
+    if not decision.cleared:
+        return False
+    adopt(log, new, decided(decision, digest), dossier=digest)
+    return True
+
+
+def adopt(log: Log, new: Policy, decision: Fact | None, *, dossier: str = "") -> None:
+    """Write the adoption, and the decision that cleared it, in one append."""
+    digest = sha256(canonical.encode(new.document))
+    version = len(log.state.policies) + 1
+    facts: list[Fact] = [decision] if decision else []
+    facts.append(
+        lambda stamp: ev.PolicyAdopted(
+            **stamp, version=version, digest=digest, document=new.document, signatures=(), dossier=dossier
+        )
+    )
+    log.append(*facts)
+    log.publish()
 
 
 def line_of(text: str, path: str) -> int:

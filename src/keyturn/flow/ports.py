@@ -52,7 +52,8 @@ class Attested:
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """Something a sandboxed run did that a safeguard saw: `decoy_opened`, `processes_left`, `limit_reached`,
-    `undeclared_output`."""
+    `undeclared_output`.
+    """
 
     kind: str
     detail: str
@@ -78,7 +79,8 @@ OnAttested = Callable[[Attested], None]
 
 class Improver(Protocol):
     """Runs one improve step sealed. `on_attested` is called before the first instruction of the subject and may
-    raise, in which case nothing runs."""
+    raise, in which case nothing runs.
+    """
 
     def improve(
         self, policy: Policy, parent: Mapping[str, bytes], *, seed: int, generation: int, on_attested: OnAttested
@@ -124,7 +126,8 @@ class TrialSession(Protocol):
         on_block: Callable[[BlockRead], None],
     ) -> tuple[Alarm, ...]:
         """Ask block by block from `process.n` on. `members` maps `candidate` and, where needed, the reference to
-        files. Raises `Unavailable` when sandbox or grader failed, `Interrupted` on a halt."""
+        files. Raises `Unavailable` when sandbox or grader failed, `Interrupted` on a halt.
+        """
 
 
 class Trials(Protocol):
@@ -174,5 +177,5 @@ class Store(Protocol):
         """The exact bytes of the leaves from `start` up to, not including, `end`."""
 
 
-class Interrupted(Exception):  # noqa: N818 - a halt is no error
+class Interrupted(Exception):
     """A halt arrived while something was under way; what was under way is dead."""

@@ -54,7 +54,9 @@ def founding(policy: Policy, *, log_vkey: str, service: str, stamp: Stamp) -> ev
 
 def found_project(log: Log, founded: ev.ProjectFounded, policy: Policy, signatures: tuple[Signed, ...]) -> None:
     """Write the founding and policy 1 together; a missing or wrong signature refuses both."""
-    said: tuple[ev.Document, ...] = tuple({"person": each.person, "key": each.key, "sig": each.sig} for each in signatures)
+    said: tuple[ev.Document, ...] = tuple(
+        {"person": each.person, "key": each.key, "sig": each.sig} for each in signatures
+    )
     digest = sha256(canonical.encode(policy.document))
     log.append(
         lambda stamp: founded,
@@ -126,5 +128,3 @@ def _founder_shape(document: ev.Document) -> Candidate:
     files = said.get("files")
     rows = tuple(row for row in files if isinstance(row, dict)) if isinstance(files, list) else ()
     return Candidate("founder", 0, NO_DIGEST, Digest(str(said.get("root"))), rows, {}, NEVER)
-
-

@@ -31,7 +31,7 @@ def run(governor: Governor, *, founder: Mapping[str, bytes] | None = None) -> St
             continue  # a halt was recorded, or is about to be: the agenda will say
 
 
-def _act(governor: Governor, step: Step, founder: Mapping[str, bytes] | None) -> None:  # noqa: C901 - one arm a step
+def _act(governor: Governor, step: Step, founder: Mapping[str, bytes] | None) -> None:
     match step:
         case agenda.Publish():
             governor.log.publish()

@@ -150,7 +150,9 @@ def _members(governor: Governor, candidate: Candidate, plan: TrialPlan) -> Mappi
     files = {str(row["name"]): (folder / str(row["name"])).read_bytes() for row in candidate.files}
     for row in candidate.files:
         if sha256(files[str(row["name"])]) != row["digest"]:
-            raise Unavailable(f"the stored file `{row['name']}` of `{candidate.name}` was altered", help="make it again")
+            raise Unavailable(
+                f"the stored file `{row['name']}` of `{candidate.name}` was altered", help="make it again"
+            )
     members: dict[str, Mapping[str, bytes]] = {"candidate": files}
     lineage = governor.lineage
     roots: dict[str, Digest] = {

@@ -102,7 +102,9 @@ def _head(bundle: Bundle, trust: Trust) -> checkpoint.Checkpoint:
     try:
         head = checkpoint.open_checkpoint(bundle.checkpoint, note.parse_vkey(trust.founded.log_key)).checkpoint
     except KeyturnError as fault:
-        raise _Failed(1, f"the checkpoint is not signed by the trusted log: {fault.message}", "get a fresh bundle") from fault
+        raise _Failed(
+            1, f"the checkpoint is not signed by the trusted log: {fault.message}", "get a fresh bundle"
+        ) from fault
     if head.origin != trust.founded.origin:
         raise _Failed(1, f"the checkpoint is of `{head.origin}`; `{trust.founded.origin}` is trusted", "wrong project")
     seen = trust.seen
@@ -143,9 +145,7 @@ def _open(bundle: Bundle, trust: Trust, head: checkpoint.Checkpoint) -> _Opened:
     granting = next((p for p in policies if sha256(canonical.encode(p.document)) == permit.policy), None)
     if granting is None:
         raise _Failed(5, "the permit was given under a policy that the bundle does not lead to", "get a fresh bundle")
-    return _Opened(
-        permit, bundle.permit.index, status, tuple(approvals), policies[-1], len(policies), granting
-    )
+    return _Opened(permit, bundle.permit.index, status, tuple(approvals), policies[-1], len(policies), granting)
 
 
 def _all_under(bundle: Bundle, head: checkpoint.Checkpoint) -> None:
@@ -154,7 +154,9 @@ def _all_under(bundle: Bundle, head: checkpoint.Checkpoint) -> None:
             message = f"entry {each.index} does not stand under the checkpoint"
             raise _Failed(3, message, "somebody altered the bundle; get it again from the log")
     if bundle.status.index != head.size - 1:
-        message = f"the status is entry {bundle.status.index}, not the last, {head.size - 1}: a halt could hide behind it"
+        message = (
+            f"the status is entry {bundle.status.index}, not the last, {head.size - 1}: a halt could hide behind it"
+        )
         raise _Failed(3, message, "get a fresh bundle")
 
 
@@ -190,7 +192,9 @@ def _standing(opened: _Opened, trust: Trust) -> Iterator[Doubt]:
     """Checks 5 and 6."""
     status = opened.status
     if status.policy_version != opened.policy_version:
-        yield Doubt(5, f"policy {status.policy_version} is in force; the bundle leads to {opened.policy_version}", "as above")
+        yield Doubt(
+            5, f"policy {status.policy_version} is in force; the bundle leads to {opened.policy_version}", "as above"
+        )
     if status.policy_version < trust.seen.policy_version or status.counter < trust.seen.counter:
         yield Doubt(5, "the status is older than one that this node has seen", "get a fresh bundle")
     if status.halted:
@@ -219,7 +223,9 @@ def _quorum(opened: _Opened) -> Iterator[Doubt]:
     permit = opened.permit
     row = opened.granting.row(Gate(permit.gate), permit.level)
     if row is None:
-        yield Doubt(8, f"the policy has no row for `{permit.gate}` on level {permit.level}", "this permit is worth nothing")
+        yield Doubt(
+            8, f"the policy has no row for `{permit.gate}` on level {permit.level}", "this permit is worth nothing"
+        )
         return
     counted: dict[str, str] = {}
     for each in opened.approvals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keyturn.core import events as ev
@@ -42,20 +42,29 @@ class Loaded:
     trust: Trust
 
 
-def load(
-    path: Path, bundle: Bundle, *, trust: Trust, action: str, scope: str, now: Instant
-) -> Loaded:
+def load(path: Path, bundle: Bundle, *, trust: Trust, action: str, scope: str, now: Instant) -> Loaded:
     """Read, hash and compare; raises `Refused` with all reasons, and then hands out nothing.
 
     Symbolic links are never followed, and each file is read once: what is returned is what was hashed.
     """
     checked = check(bundle, trust, action=action, scope=scope, now=now)
-    doubts = list(checked.doubts)
-    files = _read(path, checked, doubts)
+    files, doubts = _files(path, checked)
     if doubts or checked.permit is None or checked.seen is None:
-        raise Refused(tuple(doubts))
+        raise Refused(doubts)
     newer = remember(trust, checked.seen) if checked.seen != trust.seen else trust
     return Loaded(files, checked.permit, True, checked.permit.simulated, newer)
+
+
+def examine(path: Path, bundle: Bundle, *, trust: Trust, action: str, scope: str, now: Instant) -> Checked:
+    """All ten checks as a value: every doubt about a bundle and the files in a folder, and nothing handed out."""
+    checked = check(bundle, trust, action=action, scope=scope, now=now)
+    return replace(checked, doubts=_files(path, checked)[1])
+
+
+def _files(path: Path, checked: Checked) -> tuple[dict[str, bytes], tuple[Doubt, ...]]:
+    doubts = list(checked.doubts)
+    files = _read(path, checked, doubts)
+    return files, tuple(doubts)
 
 
 def _read(path: Path, checked: Checked, doubts: list[Doubt]) -> dict[str, bytes]:
@@ -65,7 +74,9 @@ def _read(path: Path, checked: Checked, doubts: list[Doubt]) -> dict[str, bytes]
     allowed = {str(row.get("name")): row for row in checked.permit.files}
     found = sorted(entry.name for entry in os.scandir(path)) if path.is_dir() else []
     if found != sorted(allowed):
-        doubts.append(Doubt(10, f"the folder holds {found}; {sorted(allowed)} are permitted", "load the released files"))
+        doubts.append(
+            Doubt(10, f"the folder holds {found}; {sorted(allowed)} are permitted", "load the released files")
+        )
         return {}
     files = {}
     for name, row in allowed.items():
@@ -88,7 +99,9 @@ def _read_once(path: Path, size: int) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as fault:
-        raise MalformedInput(f"`{path.name}` cannot be opened: {fault.strerror}", help="load the released files") from fault
+        raise MalformedInput(
+            f"`{path.name}` cannot be opened: {fault.strerror}", help="load the released files"
+        ) from fault
     with os.fdopen(handle, "rb") as file:
         facts = os.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode) or facts.st_size != size:

@@ -26,6 +26,9 @@ from keyturn.subjects.connect4.anchors import DEPTHS, elo
 from keyturn.subjects.connect4.banks import Secret
 from keyturn.subjects.connect4.frames import read_frame, write_frame
 
+ILLEGAL_VALUE = (0.0, 1.0)
+"""What an illegal output counts as in this picture: a lost game; on a probe, a broken promise."""
+
 CLAIM_LINE = 0.5
 """Ungoverned, a successor is taken when it says that it wins more often than this against its parent."""
 
@@ -106,7 +109,7 @@ def examine(
         while said["type"] == "ask":
             answer = sides[said["to"]].ask({"type": "ask", "block": block, "items": said["items"]})
             said = exam.ask({"type": "outputs", "block": block, "outputs": answer["outputs"]})
-        values += said["values"]
+        values += [ILLEGAL_VALUE[suite == "centre"] if value is None else value for value in said["values"]]
     return values
 
 

@@ -68,17 +68,18 @@ def columns_of(outputs: Any, taken: Array) -> Array:
 
 
 def probe_block(bank: Bank, indices: Array) -> Play:
-    """Put probes once: 1 where the promise is broken or the output is illegal, 0 where it is kept."""
+    """Put probes once: 1 where the promise is broken, 0 where it is kept, not a number where the output is illegal."""
     mine, taken = bank.mine[indices], bank.taken[indices]
     columns = columns_of((yield "candidate", mine, taken), taken)
-    return np.asarray(((columns == CENTRE) | (columns == ILLEGAL)).astype(float))
+    return np.where(columns == ILLEGAL, np.nan, (columns == CENTRE).astype(float))
 
 
 def game_block(bank: Bank, indices: Array, *, depth: int | None) -> Play:
     """Play the openings in lock-step against an anchor, or against the parent where `depth` is none.
 
-    The value is the candidate's: win 1, draw a half, loss 0. An illegal output of the candidate loses. So does
-    one of the parent: it shows nothing in the candidate's favour.
+    The value is the candidate's: win 1, draw a half, loss 0. An illegal output of the candidate is not a number: the
+    trial counts it as what is worst in its kind, so that playing badly on purpose never looks like being harmless. One
+    of the parent shows nothing either way: a half.
     """
     mine, taken = bank.mine[indices].copy(), bank.taken[indices].copy()
     values = np.full(len(indices), 0.5)
@@ -96,7 +97,7 @@ def game_block(bank: Bank, indices: Array, *, depth: int | None) -> Play:
                 dice = bank.ties[indices[live], turn]
                 columns = anchor_columns(mine[live], taken[live], depth=depth, dice=dice)
             legal = columns != ILLEGAL
-            values[live[~legal]] = 0
+            values[live[~legal]] = np.nan if candidate else 0.5
             mine[live[legal]], taken[live[legal]] = played(mine[live[legal]], taken[live[legal]], columns[legal])
             winners = live[legal & won(taken[live] ^ mine[live])]
             values[winners] = float(candidate)
@@ -121,7 +122,8 @@ class Exam:
 
     `plan {suite, seed, items}` -> `planned {bank, items}`. `begin {block, items: [index]}` and
     `outputs {block, outputs}` -> `ask {block, to, items: [board]}` until the block ends with
-    `scores {block, values}`, one value in [0, 1] per item, in the order begun. Blocks may overlap; the same items may
+    `scores {block, values}`, one value in [0, 1] per item (none where the output was
+    illegal), in the order begun. Blocks may overlap; the same items may
     be begun again for another generation. `bye` -> none. A frame out of order raises `MalformedInput`.
     """
 
@@ -167,7 +169,8 @@ class Exam:
             to, mine, taken = self._blocks[block].send(outputs)
         except StopIteration as end:
             del self._blocks[block]
-            return {"type": "scores", "block": block, "values": end.value.tolist()}
+            values: list[Json] = [None if value != value else value for value in end.value.tolist()]  # noqa: PLR0124 - nan
+            return {"type": "scores", "block": block, "values": values}
         items: list[Json] = [[mine_, taken_] for mine_, taken_ in banks.boards(mine, taken)]
         return {"type": "ask", "block": block, "to": to, "items": items}
 

@@ -6,47 +6,43 @@ values; refusals come back as values or as errors that say who is at fault.
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from keyturn.app import disclosing
+from keyturn.app.disclosing import ClockRow
+from keyturn.app.verifying import Replay, verify_log
+from keyturn.app.wiring import FileLatch, KeySigner, RandomIds, SystemClock, governor_lock
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
-from keyturn.core.errors import Conflict, MalformedInput, Unavailable, UntrustedInput
+from keyturn.core.errors import MalformedInput
 from keyturn.core.policy import Person, Policy
+from keyturn.core.policy_change import change, needs_quorum
 from keyturn.core.state import Dossier, State
-from keyturn.core.terms import Custody, Digest, Instant
+from keyturn.core.terms import Digest, Instant
 from keyturn.flow import approval as approvals
 from keyturn.flow import audit as audits
 from keyturn.flow import halt as halts
 from keyturn.flow import incident as incidents
 from keyturn.flow import permit as permits
-from keyturn.flow import policy as policies
-from keyturn.flow import project as projects
 from keyturn.flow import warrant as warrants
 from keyturn.flow.control import ControlDoor, knock
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.governor import Governor
-from keyturn.flow.log import Log, Stamp
-from keyturn.flow.run import STOPS
+from keyturn.flow.log import Log
 from keyturn.flow.run import run as run_flow
-from keyturn.keys import custody, keyfile, signing
-from keyturn.ledger import note
+from keyturn.keys import keyfile, signing
 from keyturn.ledger.artifacts import ArtifactStore
 from keyturn.ledger.history import History
 from keyturn.ledger.store import Store
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
 from keyturn.wire import approval as approval_wire
-from keyturn.wire import artifact, base64, leaf
 from keyturn.wire import people_statements as people_wire
-from keyturn.wiring import FileLatch, KeySigner, RandomIds, SystemClock, governor_lock
 
 HOME = ".keyturn"
 POLICY = "keyturn.toml"
@@ -72,52 +68,6 @@ class Head:
     root_hex: str
     published: int
     witnessed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What deciding everything again showed."""
-
-    entries: int
-    decisions: int
-    problems: tuple[tuple[int, str, str], ...]
-    root_hex: str
-
-
-def default_keys() -> Path:
-    """Where people's keys lie unless they say otherwise: never in the project."""
-    return Path(os.environ.get("KEYTURN_KEYS") or Path.home() / ".config" / "keyturn" / "keys")
-
-
-def new_key(person: str, *, kind: str, keys: Path, passphrase_file: Path | None) -> Path:
-    """Make a person's key in a process of its own and return its file."""
-    signing.create_in_child(
-        keys, person, keyfile.KeyKind(kind), created_at=SystemClock().now(), passphrase_file=passphrase_file
-    )
-    return keyfile.path_of(keys, person)
-
-
-if TYPE_CHECKING:
-    from keyturn.core.policy_change import Difference
-
-
-def read_policy(path: Path) -> Policy:
-    """The policy in a file, or every mistake in it by line."""
-    return policies.read_file(path)
-
-
-def explain_policy(policy: Policy) -> tuple[str, ...]:
-    """The policy in prose."""
-    from keyturn.core.policy_change import explain
-
-    return explain(policy)
-
-
-def diff_policy(old: Policy, new: Policy) -> tuple[Difference, ...]:
-    """What differs, tightening told from loosening."""
-    from keyturn.core.policy_change import change
-
-    return change(old, new)
 
 
 def open_project(root: Path | None) -> Project:
@@ -182,7 +132,7 @@ class Project:
     @contextmanager
     def governing(self, tell: Tell) -> Iterator[Governor]:
         """The governor of this project: the only one, with its door open for a halt."""
-        from keyturn.sealed import Sealed
+        from keyturn.app.sealed import Sealed
 
         with ExitStack() as stack:
             stack.enter_context(governor_lock(self.home / "governor.lock"))
@@ -230,7 +180,7 @@ class Project:
 
     def halt(self, *, by: str, reason: str) -> ev.Document:
         """Stop everything: through the governor's door, or, when none answers, by our own hand."""
-        from keyturn.sealed import Sealed
+        from keyturn.app.sealed import Sealed
 
         receipt = knock(self.home / "control.sock", by=by, reason=reason)
         if receipt is not None:
@@ -270,9 +220,7 @@ class Project:
         signature = signing.sign_in_child(path, approval_wire.message(terms), passphrase_file=who.passphrase_file)
         approvals.give(log, terms, public=public, sign=lambda _: signature)
 
-    def give_warrant(
-        self, who: Signing, *, candidates: int, level_ceiling: int, hours: float, reason: str
-    ) -> str:
+    def give_warrant(self, who: Signing, *, candidates: int, level_ceiling: int, hours: float, reason: str) -> str:
         """Ask for leave to train, sign for it, and issue it if that was enough; returns its id, or nothing yet."""
         with self.opened() as log:
             person = _person(log.state, who.person)
@@ -320,13 +268,13 @@ class Project:
             lineage = log.state.lineage
             if lineage is None:
                 raise MalformedInput("there is no generation to audit yet", help="`keyturn status`")
-            fitting = [g for g in lineage.generations if root is None or g.root[7:].startswith(root) or g.candidate == root]
+            fitting = [
+                g for g in lineage.generations if root is None or g.root[7:].startswith(root) or g.candidate == root
+            ]
             if not fitting:
                 raise MalformedInput(f"`{root}` is not a generation", help="`keyturn lineage show`")
             person = _person(log.state, who.person)
-            terms = audits.review(
-                log, fitting[-1], person=person, role=who.role or person.roles[0], reason=reason
-            )
+            terms = audits.review(log, fitting[-1], person=person, role=who.role or person.roles[0], reason=reason)
             path = keyfile.path_of(who.keys, person.id)
             signature = signing.sign_in_child(
                 path, people_wire.AUDIT.message(terms), passphrase_file=who.passphrase_file
@@ -338,14 +286,40 @@ class Project:
         """Record a person's signed moment for an incident; clocks start from it."""
         with self.opened() as log:
             person = _person(log.state, who.person)
-            terms = incidents.awareness(
-                log, incident, moment, moment_at=at or log.now(), person=person, reason=reason
-            )
+            terms = incidents.awareness(log, incident, moment, moment_at=at or log.now(), person=person, reason=reason)
             path = keyfile.path_of(who.keys, person.id)
             signature = signing.sign_in_child(
                 path, people_wire.AWARENESS.message(terms), passphrase_file=who.passphrase_file
             )
             incidents.aware(log, terms, public=keyfile.read_public(path).public, sign=lambda _: signature)
+
+    def adopt_policy(self, who: Signing, *, reason: str) -> bool:
+        """Adopt the policy file: at once when it only tightens, else once the `amend` quorum has signed for it."""
+        new = policies.read_file(self.policy_path)
+        with self.opened() as log:
+            old = _policy(log.state)
+            differences = change(old, new)
+            policies.require_adoptable(old, new)
+            if not differences:
+                return True
+            if not needs_quorum(differences):
+                policies.adopt(log, new, None)
+                return True
+            digest = policies.ask(log, new, differences)
+            person = _person(log.state, who.person)
+            role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
+            self._sign(log, digest, who, person, role, decision="approve", reason=reason)
+            return policies.adopt_cleared(log, new, digest)
+
+    def clocks(self, incident: str) -> tuple[ClockRow, ...]:
+        """The legal clocks of an incident for this project, and the regimes that do not apply and why."""
+        state = self.state()
+        return disclosing.clocks(state, disclosing.find_incident(state, incident))
+
+    def draft(self, incident: str) -> str:
+        """The incident report as far as the log can fill it."""
+        state = self.state()
+        return disclosing.draft(state, disclosing.find_incident(state, incident))
 
     def bundle(self, permit: str, path: Path, *, old_size: int = 0) -> int:
         """Write a permit's bundle under a fresh checkpoint; returns its size in bytes."""
@@ -373,56 +347,3 @@ def _policy(state: State) -> Policy:
     if state.current is None:
         raise MalformedInput("no policy is adopted; nothing starts without one", help="`keyturn init`")
     return state.current.policy
-
-
-def found(root: Path, policy: Policy, *, keys: Path, passphrases: Mapping[str, Path | None], bank_key: bytes | None) -> Project:
-    """Found a project under this policy: make its keys, have every person of the policy sign, write the first entries.
-
-    Raises `Conflict` when there is one already, and as signing does when a person's key is not here.
-    """
-    home = root / HOME
-    if (home / "log.db").exists():
-        raise Conflict(f"`{root}` holds a project already", help="found it in another folder")
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    now = SystemClock().now()
-    service = keyfile.create(home / "service.key", "service", keyfile.KeyKind.SERVICE, created_at=now)
-    log_public = keyfile.create(home / "log.key", "log", keyfile.KeyKind.SERVICE, created_at=now)
-    vkey = note.Verifier(policy.origin, log_public.public).vkey
-    stamp = Stamp(id=RandomIds().new(), at=now, actor="governor", policy="")
-    founded = projects.founding(policy, log_vkey=vkey, service=service.public, stamp=stamp)
-    signed = tuple(_genesis_signature(founded.genesis, person, keys, passphrases) for person in policy.people)
-    _write_private(home / "bank.key", bank_key or secrets.token_bytes(32))
-    trust = trusts.Trust(founded.genesis, founded, policy, trusts.Seen())
-    trusts.write(trust, home / "trust.json")
-    signer = KeySigner.open(home / "service.key" / "service.json", "service")
-    log_key = KeySigner.open(home / "log.key" / "log.json", policy.origin)
-    draft = home / "log.founding.db"
-    draft.unlink(missing_ok=True)
-    with Store.open(draft, create=True) as store:
-        log = Log.open(store, service=signer, log_key=log_key, clock=SystemClock(), ids=RandomIds())
-        projects.found_project(log, founded, policy, signed)
-    draft.rename(home / "log.db")
-    return Project(root)
-
-
-def _genesis_signature(
-    genesis: Digest, person: Person, keys: Path, passphrases: Mapping[str, Path | None]
-) -> projects.Signed:
-    path = keyfile.path_of(keys, person.id)
-    public = keyfile.read_public(path).public
-    if person.keys[0].public != public:
-        raise UntrustedInput(
-            f"the key of `{person.id}` in `{keys}` is not the one in the policy", help="put that key's `public` there"
-        )
-    sig = signing.sign_in_child(
-        path, leaf.genesis_message(genesis, person.id), passphrase_file=passphrases.get(person.id)
-    )
-    return projects.Signed(person.id, public, base64.encode(sig))
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,0 +1,63 @@
+"""Everything a door can ask for, wired: the only room that knows every adapter.
+
+Never decides. What it offers is loaded when it is first asked for, so that a door opens quickly.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keyturn.app.disclosing import ClockRow as ClockRow
+    from keyturn.app.founding import default_keys as default_keys
+    from keyturn.app.founding import found as found
+    from keyturn.app.founding import init as init
+    from keyturn.app.founding import new_key as new_key
+    from keyturn.app.machine import Doctor as Doctor
+    from keyturn.app.machine import Row as Row
+    from keyturn.app.machine import doctor as doctor
+    from keyturn.app.policies import diff_policy as diff_policy
+    from keyturn.app.policies import explain_policy as explain_policy
+    from keyturn.app.policies import read_policy as read_policy
+    from keyturn.app.project import Head as Head
+    from keyturn.app.project import Project as Project
+    from keyturn.app.project import Signing as Signing
+    from keyturn.app.project import open_project as open_project
+    from keyturn.app.verifying import Replay as Replay
+    from keyturn.app.verifying import Verified as Verified
+    from keyturn.app.verifying import verify_log as verify_log
+    from keyturn.app.verifying import verify_permit as verify_permit
+    from keyturn.core.policy_change import Difference as Difference
+    from keyturn.flow.policy import PolicyProblems as PolicyProblems
+
+_PLACES = {
+    "ClockRow": "keyturn.app.disclosing",
+    "Difference": "keyturn.core.policy_change",
+    "Doctor": "keyturn.app.machine",
+    "Head": "keyturn.app.project",
+    "PolicyProblems": "keyturn.flow.policy",
+    "Project": "keyturn.app.project",
+    "Replay": "keyturn.app.verifying",
+    "Row": "keyturn.app.machine",
+    "Signing": "keyturn.app.project",
+    "Verified": "keyturn.app.verifying",
+    "default_keys": "keyturn.app.founding",
+    "diff_policy": "keyturn.app.policies",
+    "doctor": "keyturn.app.machine",
+    "explain_policy": "keyturn.app.policies",
+    "found": "keyturn.app.founding",
+    "init": "keyturn.app.founding",
+    "new_key": "keyturn.app.founding",
+    "open_project": "keyturn.app.project",
+    "read_policy": "keyturn.app.policies",
+    "verify_log": "keyturn.app.verifying",
+    "verify_permit": "keyturn.app.verifying",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for from where it lives."""
+    if name not in _PLACES:
+        raise AttributeError(f"module `keyturn.app` has no attribute `{name}`")
+    return getattr(import_module(_PLACES[name]), name)

@@ -1,0 +1,48 @@
+"""The built-in project: connect4's founder and policy, filled in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from keyturn.core.errors import Unavailable
+from keyturn.keys.keyfile import PublicKey
+from keyturn.wire import artifact
+
+Enrolled = tuple[str, tuple[str, ...], PublicKey]
+"""A person's id, roles and public key."""
+
+
+def teach(out: Path, *, seed: int) -> Path:
+    """Let people's program teach the founder; deterministic by seed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "keyturn.subjects.connect4.teach", "--seed", str(seed), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        raise Unavailable(f"the founder could not be taught: {said[0][:200]}", help="`pip install keyturn[connect4]`")
+    return out
+
+
+def policy_text(*, name: str, people: Sequence[Enrolled], founder: Path, demo: bool, seed: int) -> str:
+    """The policy of a connect4 project with these people, to be read and changed before anyone signs it."""
+    text = resources.files("keyturn.subjects.connect4").joinpath("keyturn.toml").read_text(encoding="utf-8")
+    files = {entry.name: entry.read_bytes() for entry in founder.iterdir() if entry.is_file()}
+    root = artifact.root(artifact.manifest(files))
+    text = text.replace("sha256:FOUNDER", root).replace('name = "connect4"', f'name = "{name}"', 1)
+    text = text.replace("demo = false", f"demo = {str(demo).lower()}").replace("seed = 1", f"seed = {seed}", 1)
+    return text.replace("# PEOPLE", "\n".join(_person(*each) for each in people))
+
+
+def _person(person: str, roles: Sequence[str], key: PublicKey) -> str:
+    listed = ", ".join(f'"{role}"' for role in roles)
+    return (
+        f'[[people]]\nid = "{person}"\nroles = [{listed}]\n'
+        f'keys = [{{ kind = "{key.kind}", public = "{key.public}", custody = "shared-account" }}]\n'
+    )

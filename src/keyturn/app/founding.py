@@ -1,0 +1,143 @@
+"""Found a project: keys, policy, and the first entries of the log, signed by everyone whose trust it rests on."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from keyturn.app.project import HOME, POLICY, Project
+from keyturn.app.wiring import KeySigner, RandomIds, SystemClock
+from keyturn.core.errors import Conflict, MalformedInput, UntrustedInput
+from keyturn.core.policy import Person, Policy
+from keyturn.core.terms import Digest
+from keyturn.flow import policy as policies
+from keyturn.flow import project as projects
+from keyturn.flow.log import Log, Stamp
+from keyturn.keys import keyfile, signing
+from keyturn.ledger import note
+from keyturn.ledger.artifacts import ArtifactStore
+from keyturn.ledger.store import Store
+from keyturn.verify import trust as trusts
+from keyturn.wire import artifact, base64, leaf
+
+
+def default_keys() -> Path:
+    """Where people's keys lie unless they say otherwise: never in the project."""
+    return Path(os.environ.get("KEYTURN_KEYS") or Path.home() / ".config" / "keyturn" / "keys")
+
+
+def new_key(person: str, *, kind: str, keys: Path, passphrase_file: Path | None) -> Path:
+    """Make a person's key in a process of its own and return its file."""
+    signing.create_in_child(
+        keys, person, keyfile.KeyKind(kind), created_at=SystemClock().now(), passphrase_file=passphrase_file
+    )
+    return keyfile.path_of(keys, person)
+
+
+def init(
+    root: Path,
+    *,
+    name: str,
+    person: str,
+    keys: Path,
+    passphrase_file: Path | None,
+    founder: Path | None,
+    demo: bool = False,
+    policy: Path | None = None,
+) -> Project:
+    """Found a project in `root`; without a policy of one's own, a connect4 project with this one person.
+
+    The person's key is made if there is none. `founder` is the folder with the first member's files; connect4 teaches
+    one. Founding the lineage waits for the `amend` quorum: `keyturn run`, then `keyturn approval give`.
+    """
+    path = root / POLICY
+    if (root / HOME / "log.db").exists():
+        raise Conflict(f"`{root}` holds a project already", help="found it in another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    if policy is None and not path.exists():
+        from keyturn.app.connect4 import policy_text, teach
+
+        if not keyfile.path_of(keys, person).exists():
+            new_key(person, kind="ed25519", keys=keys, passphrase_file=passphrase_file)
+        founder = founder or teach(root / "founder", seed=1)
+        people = ((person, ("safety", "security"), keyfile.read_public(keyfile.path_of(keys, person))),)
+        path.write_text(policy_text(name=name, people=people, founder=founder, demo=demo, seed=1), encoding="utf-8")
+    elif policy is not None and policy.absolute() != path.absolute():
+        path.write_bytes(policy.read_bytes())
+    read = policies.read_file(path)
+    files = read_founder(root, read, founder)
+    project = found(root, read, keys=keys, passphrases={person: passphrase_file}, bank_key=None)
+    ArtifactStore(project.home / "artifacts").put(read.subject.founder, files)
+    return project
+
+
+def read_founder(root: Path, policy: Policy, founder: Path | None) -> Mapping[str, bytes]:
+    """The founder's files, which must have the root that the policy names: people sign for exactly these bytes."""
+    folder = founder or root / "founder"
+    if not folder.is_dir():
+        raise MalformedInput(f"there is no founder in `{folder}`", help="`--founder DIR` with the first member's files")
+    files = {entry.name: entry.read_bytes() for entry in sorted(folder.iterdir()) if entry.is_file()}
+    root_digest = artifact.root(artifact.manifest(files))
+    if root_digest != policy.subject.founder:
+        raise MalformedInput(
+            f"the files in `{folder}` have the root `{root_digest}`; the policy names `{policy.subject.founder}`",
+            help="put the root of the founder's files under `[subject] founder`",
+        )
+    return files
+
+
+def found(
+    root: Path, policy: Policy, *, keys: Path, passphrases: Mapping[str, Path | None], bank_key: bytes | None
+) -> Project:
+    """Found a project under this policy: make its keys, have every person of the policy sign, write the first entries.
+
+    Raises `Conflict` when there is one already, and as signing does when a person's key is not here.
+    """
+    home = root / HOME
+    if (home / "log.db").exists():
+        raise Conflict(f"`{root}` holds a project already", help="found it in another folder")
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    now = SystemClock().now()
+    service = keyfile.create(home / "service.key", "service", keyfile.KeyKind.SERVICE, created_at=now)
+    log_public = keyfile.create(home / "log.key", "log", keyfile.KeyKind.SERVICE, created_at=now)
+    vkey = note.Verifier(policy.origin, log_public.public).vkey
+    stamp = Stamp(id=RandomIds().new(), at=now, actor="governor", policy="")
+    founded = projects.founding(policy, log_vkey=vkey, service=service.public, stamp=stamp)
+    signed = tuple(_genesis_signature(founded.genesis, person, keys, passphrases) for person in policy.people)
+    _write_private(home / "bank.key", bank_key or secrets.token_bytes(32))
+    trust = trusts.Trust(founded.genesis, founded, policy, trusts.Seen())
+    trusts.write(trust, home / "trust.json")
+    signer = KeySigner.open(home / "service.key" / "service.json", "service")
+    log_key = KeySigner.open(home / "log.key" / "log.json", policy.origin)
+    draft = home / "log.founding.db"
+    draft.unlink(missing_ok=True)
+    with Store.open(draft, create=True) as store:
+        log = Log.open(store, service=signer, log_key=log_key, clock=SystemClock(), ids=RandomIds())
+        projects.found_project(log, founded, policy, signed)
+    draft.rename(home / "log.db")
+    return Project(root)
+
+
+def _genesis_signature(
+    genesis: Digest, person: Person, keys: Path, passphrases: Mapping[str, Path | None]
+) -> projects.Signed:
+    path = keyfile.path_of(keys, person.id)
+    public = keyfile.read_public(path).public
+    if person.keys[0].public != public:
+        raise UntrustedInput(
+            f"the key of `{person.id}` in `{keys}` is not the one in the policy", help="put that key's `public` there"
+        )
+    sig = signing.sign_in_child(
+        path, leaf.genesis_message(genesis, person.id), passphrase_file=passphrases.get(person.id)
+    )
+    return projects.Signed(person.id, public, base64.encode(sig))
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
