@@ -32,9 +32,9 @@ def anchor_player(depth: int) -> Player:
     return play
 
 
-def graded(suite: str, players: dict[str, Player], *, items: int, block_items: int, seed: int | str = 5) -> list[float]:
+def graded(suite: str, players: dict[str, Player], *, items: int, block_items: int, seed: int | str = 5) -> list[Any]:
     bank = exam.plan_bank(suite, seed=seed, items=items)
-    values: list[float] = []
+    values: list[Any] = []
     for start in range(0, items, block_items):
         play = exam.begin(suite, bank, range(start, min(start + block_items, items)))
         outputs = None
@@ -42,7 +42,7 @@ def graded(suite: str, players: dict[str, Player], *, items: int, block_items: i
             try:
                 to, mine, taken = play.send(outputs)
             except StopIteration as end:
-                values += end.value.tolist()
+                values += exam.scores_of(end.value)
                 break
             outputs = players[to](mine, taken)
     return values

@@ -77,7 +77,7 @@ def decode(leaf: bytes, keys: Keyring | None) -> Event:
         return _by_service(envelope, event, keys)
     if envelope.payload_type != statement.PAYLOAD_TYPE:
         raise MalformedInput(f"`{envelope.payload_type}` is no payload of this log", help="do not trust this log")
-    said = statement.decode(envelope.payload)
+    said = statement.decode_canonical(envelope.payload)
     if said.predicate_type in SERVICE_STATEMENTS:
         return _by_service(envelope, _service_event(said), keys)
     if keys is None:

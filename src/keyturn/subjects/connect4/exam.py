@@ -107,6 +107,11 @@ def game_block(bank: Bank, indices: Array, *, depth: int | None) -> Play:
     return values
 
 
+def scores_of(values: Array) -> list[float | None]:
+    """The values of a block as a frame carries them: none where an output was illegal."""
+    return [None if illegal else value for value, illegal in zip(values.tolist(), np.isnan(values), strict=True)]
+
+
 def begin(suite: str, bank: Bank, indices: Sequence[int]) -> Play:
     """Start one block of a suite on the items named."""
     rows = np.array(indices, dtype=np.int64)
@@ -169,8 +174,8 @@ class Exam:
             to, mine, taken = self._blocks[block].send(outputs)
         except StopIteration as end:
             del self._blocks[block]
-            values: list[Json] = [None if value != value else value for value in end.value.tolist()]  # noqa: PLR0124 - nan
-            return {"type": "scores", "block": block, "values": values}
+            scores: list[Json] = list(scores_of(end.value))
+            return {"type": "scores", "block": block, "values": scores}
         items: list[Json] = [[mine_, taken_] for mine_, taken_ in banks.boards(mine, taken)]
         return {"type": "ask", "block": block, "to": to, "items": items}
 
