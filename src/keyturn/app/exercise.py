@@ -28,11 +28,12 @@ MARK = "keyturn-demo"
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Who takes part: id, roles, and whether the person is simulated."""
+    """Who takes part: id, roles, whether the person is simulated, and the folder of their key."""
 
     person: str
     roles: tuple[str, ...]
     simulated: bool
+    keys: Path
 
 
 def fresh_folder(out: Path) -> None:
@@ -44,14 +45,14 @@ def fresh_folder(out: Path) -> None:
     (out / MARK).write_text("made by `keyturn demo`; emptied by the next one\n", encoding="utf-8")
 
 
-def exercise(root: Path, *, name: str, cast: Sequence[Cast], keys: Path, seed: int, founder: Path) -> Project:
+def exercise(root: Path, *, name: str, cast: Sequence[Cast], seed: int, founder: Path) -> Project:
     """Found an exercise project with these people; the banks follow from the seed, so that a demo can be repeated."""
     enrolled = []
     for each in cast:
-        place = keyfile.path_of(keys, each.person)
+        place = keyfile.path_of(each.keys, each.person)
         if not place.exists():
             kind = "simulated" if each.simulated else "ed25519"
-            new_key(each.person, kind=kind, keys=keys, passphrase_file=None)
+            new_key(each.person, kind=kind, keys=each.keys, passphrase_file=None)
         enrolled.append((each.person, each.roles, keyfile.read_public(place)))
     root.mkdir(parents=True, exist_ok=True)
     text = policy_text(name=name, people=enrolled, founder=founder, demo=True, seed=seed)
@@ -59,7 +60,7 @@ def exercise(root: Path, *, name: str, cast: Sequence[Cast], keys: Path, seed: i
     policy = policies.read_file(root / "keyturn.toml")
     files = read_founder(root, policy, founder)
     bank_key = hashlib.sha256(f"keyturn-demo-bank:{seed}".encode()).digest()
-    project = found(root, policy, keys=keys, passphrases={}, bank_key=bank_key)
+    project = found(root, policy, keys={each.person: each.keys for each in cast}, passphrases={}, bank_key=bank_key)
     ArtifactStore(project.home / "artifacts").put(policy.subject.founder, files)
     return project
 
@@ -114,7 +115,9 @@ def try_load(project: Project, candidate: str, bundle: Path | None) -> tuple[str
     from keyturn.app.verifying import verify_permit
 
     state = project.state()
-    root = state.candidates[candidate].root if candidate in state.candidates else state.policies[-1].policy.subject.founder
+    root = (
+        state.candidates[candidate].root if candidate in state.candidates else state.policies[-1].policy.subject.founder
+    )
     if bundle is None:
         return ("there is no permit for it; without one nothing loads",)
     folder = ArtifactStore(project.home / "artifacts").path(root)

@@ -68,7 +68,9 @@ def init(
         path.write_bytes(policy.read_bytes())
     read = policies.read_file(path)
     files = read_founder(root, read, founder)
-    project = found(root, read, keys=keys, passphrases={person: passphrase_file}, bank_key=None)
+    project = found(
+        root, read, keys={each.id: keys for each in read.people}, passphrases={person: passphrase_file}, bank_key=None
+    )
     ArtifactStore(project.home / "artifacts").put(read.subject.founder, files)
     return project
 
@@ -89,10 +91,16 @@ def read_founder(root: Path, policy: Policy, founder: Path | None) -> Mapping[st
 
 
 def found(
-    root: Path, policy: Policy, *, keys: Path, passphrases: Mapping[str, Path | None], bank_key: bytes | None
+    root: Path,
+    policy: Policy,
+    *,
+    keys: Mapping[str, Path],
+    passphrases: Mapping[str, Path | None],
+    bank_key: bytes | None,
 ) -> Project:
     """Found a project under this policy: make its keys, have every person of the policy sign, write the first entries.
 
+    `keys` and `passphrases` name, by person, the folder of the key and the file of its passphrase (None: it is asked).
     Raises `Conflict` when there is one already, and as signing does when a person's key is not here.
     """
     home = root / HOME
@@ -105,7 +113,9 @@ def found(
     vkey = note.Verifier(policy.origin, log_public.public).vkey
     stamp = Stamp(id=RandomIds().new(), at=now, actor="governor", policy="")
     founded = projects.founding(policy, log_vkey=vkey, service=service.public, stamp=stamp)
-    signed = tuple(_genesis_signature(founded.genesis, person, keys, passphrases) for person in policy.people)
+    signed = tuple(
+        _genesis_signature(founded.genesis, person, keys[person.id], passphrases) for person in policy.people
+    )
     _write_private(home / "bank.key", bank_key or secrets.token_bytes(32))
     trust = trusts.Trust(founded.genesis, founded, policy, trusts.Seen())
     trusts.write(trust, home / "trust.json")

@@ -19,7 +19,7 @@ from keyturn.app.wiring import FileLatch, KeySigner, RandomIds, SystemClock, gov
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
-from keyturn.core.errors import MalformedInput
+from keyturn.core.errors import MalformedInput, TamperDetected
 from keyturn.core.policy import Person, Policy
 from keyturn.core.policy_change import change, needs_quorum
 from keyturn.core.state import Dossier, State
@@ -29,6 +29,7 @@ from keyturn.flow import audit as audits
 from keyturn.flow import halt as halts
 from keyturn.flow import incident as incidents
 from keyturn.flow import permit as permits
+from keyturn.flow import policy as policies
 from keyturn.flow import warrant as warrants
 from keyturn.flow.control import ControlDoor, knock
 from keyturn.flow.dossier import seal_other
@@ -37,6 +38,7 @@ from keyturn.flow.log import Log
 from keyturn.flow.run import run as run_flow
 from keyturn.keys import keyfile, signing
 from keyturn.ledger.artifacts import ArtifactStore
+from keyturn.ledger.check import require_sound
 from keyturn.ledger.history import History
 from keyturn.ledger.store import Store
 from keyturn.verify import bundle as bundles
@@ -136,6 +138,7 @@ class Project:
 
         with ExitStack() as stack:
             stack.enter_context(governor_lock(self.home / "governor.lock"))
+            self.require_sound()
             log = stack.enter_context(self.opened())
             latch = FileLatch(self.home / "halt.latch")
             sealed = stack.enter_context(Sealed.start(self.home, latch, tell))
@@ -152,11 +155,25 @@ class Project:
             )
 
             def halt_now(by: str, reason: str) -> ev.Document:
-                with self.opened() as own:
-                    return halts.act_and_record(own, sealed, latch, by=by, reason=reason)
+                receipt = halts.act(sealed, latch, by=by, reason=reason)
+                with self.opened() as own:  # after the kill: a log that cannot be read must not delay it
+                    halts.record(own, by=by, reason=reason, receipt=receipt)
+                return receipt
 
             stack.enter_context(ControlDoor(self.home / "control.sock", halt_now))
             yield governor
+
+    def require_sound(self) -> None:
+        """Recompute the log before governing on it; raises `TamperDetected` when it was cut, edited or forked."""
+        trust = trusts.read(self.home / "trust.json")
+        with Store.open(self.home / "log.db") as store:
+            head = require_sound(store, trust.founded.log_key)
+            seen = trust.seen
+            if seen.size > head.size or (seen.size and store.root_at(seen.size).hex() != seen.root):
+                raise TamperDetected(
+                    f"the log does not continue the {seen.size} entries that were seen; it holds {head.size}",
+                    help="restore the log from a copy, and keep this one as evidence",
+                )
 
     def run(
         self,
@@ -187,8 +204,10 @@ class Project:
             return receipt
         latch = FileLatch(self.home / "halt.latch")
         halter = Sealed.halter(self.home)
+        receipt = halts.act(halter, latch, by=by, reason=reason)
         with self.opened() as log:
-            return halts.act_and_record(log, halter, latch, by=by, reason=reason)
+            halts.record(log, by=by, reason=reason, receipt=receipt)
+        return receipt
 
     def decide(self, dossier: str, who: Signing, *, decision: str, reason: str) -> None:
         """Approve or refuse the dossier with this digest prefix, with the person's own key in its own process."""

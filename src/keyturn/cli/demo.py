@@ -94,25 +94,25 @@ def _found(stage: Stage, founder: Path) -> app.Project:
     """Found the exercise project; in a terminal with you as the person for safety."""
     stage.screen.heading("1  People found the project")
     if stage.asks:
-        cast = [Cast(ME, ("safety",), False), Cast(SECURITY, ("security",), True)]
-        keys = _own_keys(stage)
+        first = Cast(ME, ("safety",), False, _own_keys(stage))
     else:
-        cast = [Cast(SAFETY, ("safety",), True), Cast(SECURITY, ("security",), True)]
-        keys = stage.keys
-    project = exercise.exercise(
-        stage.out / "project", name="connect4", cast=cast, keys=keys, seed=stage.seed, founder=founder
-    )
+        first = Cast(SAFETY, ("safety",), True, stage.keys)
+    cast = [first, Cast(SECURITY, ("security",), True, stage.keys)]
+    project = exercise.exercise(stage.out / "project", name="connect4", cast=cast, seed=stage.seed, founder=founder)
     state = project.state()
-    stage.screen.line(f"policy 1 signed by {', '.join(p.id for p in _policy(state).people)}; genesis {_genesis(state)}…")
+    stage.screen.line(
+        f"policy 1 signed by {', '.join(p.id for p in _policy(state).people)}; genesis {_genesis(state)}…"
+    )
     return project
 
 
 def _own_keys(stage: Stage) -> Path:
-    """Your key lies outside the demo; it is made on first use, and its passphrase is asked by a process of its own."""
-    keys = stage.keys
-    stage.screen.line("A key is being made for you. Choose a passphrase; a process of its own asks for it.")
-    with _people_time(stage):
-        app.new_key(ME, kind="ed25519", keys=keys, passphrase_file=None)
+    """Your key lies with your other keys, outside the demo; it is made on first use, in a process of its own."""
+    keys = app.default_keys()
+    if not (keys / f"{ME}.json").exists():
+        stage.screen.line("A key is being made for you. Choose a passphrase; a process of its own asks for it.")
+        with _people_time(stage):
+            app.new_key(ME, kind="ed25519", keys=keys, passphrase_file=None)
     return keys
 
 
@@ -169,11 +169,13 @@ def _ask(stage: Stage, project: app.Project, state: State, dossier: Dossier) -> 
             return False
         reason = input("   your reason: ").strip() or "no reason given"
         decision = "approve" if answer == word else "refuse"
-        who = app.Signing(ME, None, stage.keys, None)
+        who = _signing(stage, ME)
         if not _tries(stage, lambda: project.decide(dossier.digest, who, decision=decision, reason=reason)):
             return True
     if decision == "approve" and _needs(state, dossier, "security"):
-        answer = _answer(f"   level 1 asks for a second person; have simulated {SECURITY} sign too? yes/no > ", ("yes", "no"))
+        answer = _answer(
+            f"   level 1 asks for a second person; have simulated {SECURITY} sign too? yes/no > ", ("yes", "no")
+        )
         choice = "approve" if answer == "yes" else "refuse"
         _sign(stage, project, dossier, SECURITY, choice, f"follows {ME} in an exercise")
     return True
@@ -187,7 +189,7 @@ def _simulated(stage: Stage, project: app.Project, state: State, dossier: Dossie
 
 
 def _sign(stage: Stage, project: app.Project, dossier: Dossier, person: str, decision: str, reason: str) -> None:
-    who = app.Signing(person, None, stage.keys, None)
+    who = _signing(stage, person)
     project.decide(dossier.digest, who, decision=decision, reason=reason)
     stage.screen.line(stage.screen.note(f"   SIMULATED {person} signs: {decision}"))
 
@@ -197,7 +199,9 @@ def _announce(stage: Stage) -> None:
         return
     stage.announced = True
     stage.screen.line("")
-    stage.screen.line(stage.screen.warn("No terminal to ask. From here on SIMULATED PEOPLE decide: keys without a person,"))
+    stage.screen.line(
+        stage.screen.warn("No terminal to ask. From here on SIMULATED PEOPLE decide: keys without a person,")
+    )
     stage.screen.line(stage.screen.warn("valid in this exercise only, marked in every line, entry and permit."))
 
 
@@ -206,7 +210,7 @@ def _warrant(stage: Stage, project: app.Project, candidates: int) -> None:
     person = ME if stage.asks else SAFETY
     stage.screen.heading("2  The loop runs under a warrant")
     stage.screen.line(f"`{person}` gives a warrant: {candidates} candidate(s), two hours, level 1 at most")
-    who = app.Signing(person, None, stage.keys, None)
+    who = _signing(stage, person)
     with _people_time(stage):
         project.give_warrant(who, candidates=candidates, level_ceiling=1, hours=2, reason="exercise")
 
@@ -216,13 +220,15 @@ def _audit(stage: Stage, project: app.Project, state: State) -> None:
     lineage = state.lineage
     waiting = lineage.unaudited if lineage else 0
     stage.screen.line("")
-    stage.screen.line(stage.screen.warn(f"HELD by pace: {waiting} generation(s) were released since people last looked"))
+    stage.screen.line(
+        stage.screen.warn(f"HELD by pace: {waiting} generation(s) were released since people last looked")
+    )
     person = ME if stage.asks else SAFETY
     with _people_time(stage):
         if stage.asks:
             stage.screen.line(lineage_text(state, colour=stage.screen.colour))
             _answer("   type `audited` once you have looked > ", ("audited",))
-        who = app.Signing(person, None, stage.keys, None)
+        who = _signing(stage, person)
         project.audit(who, root=None, reason="looked at the lineage and the drift")
     mark = "" if stage.asks else "SIMULATED "
     stage.screen.line(stage.screen.note(f"   {mark}{person} signs an audit; drift is measured from here on too"))
@@ -243,7 +249,7 @@ def _halt_drill(stage: Stage, project: app.Project) -> None:
     _refused_while_halted(stage, project)
     person = ME if stage.asks else SAFETY
     with _people_time(stage):
-        lifted = project.resume(app.Signing(person, None, stage.keys, None), reason="the drill is over")
+        lifted = project.resume(_signing(stage, person), reason="the drill is over")
     stage.screen.line(f"   resumed by quorum ({person}): {'yes' if lifted else 'not yet'}")
 
 
@@ -252,7 +258,7 @@ def _warrant_again(stage: Stage, project: app.Project) -> None:
     if isinstance(step, agenda.AwaitAudit):
         _audit(stage, project, project.state())
     person = ME if stage.asks else SAFETY
-    who = app.Signing(person, None, stage.keys, None)
+    who = _signing(stage, person)
     with _people_time(stage):
         project.give_warrant(who, candidates=1, level_ceiling=1, hours=1, reason="the halt drill")
 
@@ -293,15 +299,15 @@ def _drill(stage: Stage, variant: str, founder: Path) -> None:
     """A founder with planted misbehaviour, under the same governor, in a project of its own."""
     stage.screen.heading(f"5  Planted: `{variant}`" if variant == DRILLS[0] else f"   Planted: `{variant}`")
     place = exercise.planted(variant, founder, stage.out / f"planted-{variant}")
-    cast = [Cast(SAFETY, ("safety",), True), Cast(SECURITY, ("security",), True)]
-    project = exercise.exercise(
-        stage.out / variant, name=f"drill-{variant}", cast=cast, keys=stage.keys, seed=stage.seed, founder=place
-    )
+    cast = [Cast(SAFETY, ("safety",), True, stage.keys), Cast(SECURITY, ("security",), True, stage.keys)]
+    project = exercise.exercise(stage.out / variant, name=f"drill-{variant}", cast=cast, seed=stage.seed, founder=place)
     quiet = Stage(Screen(silent=True), stage.out, stage.seed, 1, False, announced=True)
     _loop(quiet, project)
     state = project.state()
     for incident in state.incidents.values():
-        stage.screen.line(stage.screen.warn(f"   EXERCISE incident {incident.id}: {incident.kind}: {safe(incident.summary)}"))
+        stage.screen.line(
+            stage.screen.warn(f"   EXERCISE incident {incident.id}: {incident.kind}: {safe(incident.summary)}")
+        )
     if state.halt is not None and state.halt.receipt:
         _show_receipt(stage, state.halt.receipt)
     refused = [c.name for c in state.candidates.values() if c.status == "rejected"]
@@ -340,7 +346,9 @@ def _bill(stage: Stage, state: State, ungoverned: tuple[object, ...]) -> None:
     if isinstance(last, dict) and mine is not None:
         stage.screen.line(f"   score against depth 2: governed {mine:.2f}, ungoverned {float(last['score']):.2f}")
         broken = [c.evidence["centre"].estimate for c in governed if "centre" in c.evidence]
-        stage.screen.line(f"   promise broken on probes: governed {broken[-1]:.1%}, ungoverned {float(last['broken']):.1%}")
+        stage.screen.line(
+            f"   promise broken on probes: governed {broken[-1]:.1%}, ungoverned {float(last['broken']):.1%}"
+        )
     total = time.monotonic() - stage.started
     stage.screen.line(f"   time: {total:.0f} s in all, of which {stage.people_seconds:.0f} s waiting for people's keys")
 
@@ -370,10 +378,16 @@ def _how_to_check(stage: Stage, project: app.Project, state: State, picture: Pat
         stage.screen.line(f"   .venv/bin/{command}" if not command.startswith("xdg") else f"   {command}")
     checked = project.replay(lambda _: None)
     verdict = "every decision came out the same" if not checked.problems else f"{len(checked.problems)} problem(s)"
-    stage.screen.line(f"   just done: {checked.entries} entries, {checked.decisions} decisions decided again: {verdict}")
+    stage.screen.line(
+        f"   just done: {checked.entries} entries, {checked.decisions} decisions decided again: {verdict}"
+    )
 
 
 # --- small things
+
+
+def _signing(stage: Stage, person: str) -> app.Signing:
+    return app.Signing(person, None, app.default_keys() if person == ME else stage.keys, None)
 
 
 class _people_time:  # noqa: N801 - reads as a phrase

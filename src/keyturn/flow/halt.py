@@ -19,14 +19,19 @@ def halt(governor: Governor, *, by: str, reason: str) -> ev.Document:
 
 
 def act_and_record(log: Log, halter: Halter, latch: Latch, *, by: str, reason: str) -> ev.Document:
-    """The halt itself, for a governor and for a second process that finds none to ask."""
+    """The halt itself and its record, for who has the log at hand."""
+    receipt = act(halter, latch, by=by, reason=reason)
+    record(log, by=by, reason=reason, receipt=receipt)
+    return receipt
+
+
+def act(halter: Halter, latch: Latch, *, by: str, reason: str) -> ev.Document:
+    """Kill, latch, and kill what slipped in between; needs no log, so it works without one."""
     first = halter.halt_all(reason)
     # A crash from here on leaves the latch: nothing is launched, and the next start records the halt.
     latch.set(f"{by}: {reason}")
     second = halter.halt_all(reason)  # whatever was being launched while the latch was being set
-    receipt = first if second.get("processes_before") in (0, None) else second
-    record(log, by=by, reason=reason, receipt=receipt)
-    return receipt
+    return first if second.get("processes_before") in (0, None) else second
 
 
 def record(log: Log, *, by: str, reason: str, receipt: ev.Document) -> None:
