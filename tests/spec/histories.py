@@ -175,7 +175,14 @@ class Teller:
         dossier = self._dossier(a)
         if dossier is not None:
             who, role = PEOPLE[b % 3], ROLES[(b // 3) % 3]
-            self.story.approve(dossier, who, role, **MUTATIONS[c % len(MUTATIONS)])
+            index = self.story.state.dossiers[dossier].index
+            edges: tuple[dict[str, Any], ...] = (
+                {},
+                {"evidence_index": index},
+                {"evidence_index": index + 1},
+                {"not_after": self.story.at + 1000},
+            )
+            self.story.approve(dossier, who, role, **{**MUTATIONS[c % len(MUTATIONS)], **edges[a % 4]})
 
     def _signall(self, a: int, b: int, c: int) -> None:
         dossier = self._dossier(a)
@@ -196,7 +203,8 @@ class Teller:
 
     def _incident(self, a: int, b: int, c: int) -> None:
         name = self._candidate(a) if b % 2 else ""
-        said = {"incident": f"i-{len(self.story.events)}", "kind": "decoy", "summary": "", "facts": {}}
+        kind = ("decoy", "drift-beyond-limit", "forged-claim", "overrun")[a % 4]
+        said = {"incident": f"i-{len(self.story.events)}", "kind": kind, "summary": "", "facts": {}}
         event = self.story.event(ev.IncidentOpened, candidate=name, attempt=c % 3, exercise=False, **said)
         self.story.append(event)
 
@@ -246,12 +254,17 @@ class Teller:
             self.story.warrant(by=PEOPLE[c % 2])
         self._propose(0, 0, 0)
         name = self._candidate(0)
-        for threshold in current.policy.thresholds:
+        for number, threshold in enumerate(current.policy.thresholds):
+            if number == 0 and a % 4 == 3:
+                self._seal(0, 0, c)  # too early: what is learnt later was not signed for
             verdict = (
                 "TRIP" if threshold.kind == "claim" or (threshold.kind == "capability" and b % 3 == 0) else "CLEAR"
             )
             self._tried(name, threshold, verdict, "T3")
-        self._seal(0, 0, 0)
+        if b % 5 == 4 and self.story.state.project and not self.story.state.project.demo:
+            self._adopt(c % 3, 0, 0)  # the trials answered what the policy before asked
+        if a % 4 != 3:
+            self._seal(0, 0, c)
         if c % 3:
             self._signall(0, a, 0)
 

@@ -155,9 +155,12 @@ def complete(log: Log, candidate: str) -> bool:
 
 
 def clean(log: Log, candidate: str) -> bool:
+    """No incident about its conduct; two kinds only repeat what its evidence says, and evidence speaks for itself."""
     said = proposal(log, candidate)
-    named = every(log, "IncidentOpened", candidate=candidate) if said else []
-    return not named and not (said and every(log, "IncidentOpened", attempt=said["attempt"]))
+    if said is None:
+        return True
+    named = [*every(log, "IncidentOpened", candidate=candidate), *every(log, "IncidentOpened", attempt=said["attempt"])]
+    return all(each["kind"] in ("drift-beyond-limit", "forged-claim") for each in named)
 
 
 def covered(log: Log, candidate: str) -> bool:
