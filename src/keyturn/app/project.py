@@ -52,6 +52,10 @@ WAIT_SECONDS = 1.0
 Tell = Callable[[str], None]
 
 
+_read_before: dict[Path, Log] = {}
+"""What this process has read and checked of each project's log; the root in the store says whether it still holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signing:
     """Who acts, in which role (None: the first that fits), and where their key and its passphrase are."""
@@ -105,7 +109,16 @@ class Project:
             service = KeySigner.open(self.home / "service.key" / "service.json", "service")
             origin = trusts.read(self.home / "trust.json").founded.origin
             log_key = KeySigner.open(self.home / "log.key" / "log.json", origin)
-            yield Log.open(store, service=service, log_key=log_key, clock=SystemClock(), ids=RandomIds())
+            log = Log.open(
+                store,
+                service=service,
+                log_key=log_key,
+                clock=SystemClock(),
+                ids=RandomIds(),
+                earlier=_read_before.get(self.root),
+            )
+            yield log
+            _read_before[self.root] = log
 
     def state(self) -> State:
         """What holds now."""

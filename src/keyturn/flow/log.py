@@ -59,9 +59,24 @@ class Log:
     policies: list[int]
 
     @classmethod
-    def open(cls, store: Store, *, service: Signer, log_key: note.Signer | None, clock: Clock, ids: Ids) -> Log:
-        """The log as it stands, read and checked from its first leaf."""
+    def open(
+        cls,
+        store: Store,
+        *,
+        service: Signer,
+        log_key: note.Signer | None,
+        clock: Clock,
+        ids: Ids,
+        earlier: Log | None = None,
+    ) -> Log:
+        """The log as it stands, read and checked from its first leaf.
+
+        What an `earlier` reading in this process checked is not checked again, if its root still stands in the store.
+        """
         log = cls(store, service, log_key, clock, ids, History(), Head.empty(), {}, [])
+        if earlier is not None and _still_stands(store, earlier.head):
+            log.history.state, log.head = earlier.state, earlier.head
+            log.permits, log.policies = dict(earlier.permits), list(earlier.policies)
         log.refresh()
         return log
 
@@ -157,3 +172,7 @@ class Log:
             return
         head = checkpoint.Checkpoint(project.origin, self.head.size, self.head.root)
         self.store.save_checkpoint(self.head.size, self.head.root, checkpoint.sign(head, key))
+
+
+def _still_stands(store: Store, head: Head) -> bool:
+    return head.size <= store.head().size and store.root_at(head.size) == head.root
