@@ -91,7 +91,7 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One sealed run. `environment` is all that the subject inherits, beside `PATH`, `HOME` and `LC_ALL` of ours.
+    """One sealed run. `environment` is all that the subject inherits: not even `PATH` or `HOME` is added.
 
     `purpose` "answer" joins the subject's standard input and output to the caller; "improve" gives an empty input and
     counts standard output as diagnostics. `out` makes the writable folder `/out`.

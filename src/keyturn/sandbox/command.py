@@ -1,0 +1,148 @@
+"""What a sandbox is made of: bubblewrap's command line, init's instructions, and what the launcher is asked to stage.
+
+Pure but for looking at modes of files; it starts nothing. Whatever is not named here the subject does not see.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import resource
+import stat
+from pathlib import Path
+
+from keyturn.core.errors import MalformedInput, Unavailable
+from keyturn.core.terms import Json
+from keyturn.sandbox.attest import DEVICES
+from keyturn.sandbox.decoys import Decoys
+from keyturn.sandbox.port import Runtime, Spec
+
+ALONE = Path(__file__).parent / "alone"
+INIT_INSIDE = "/keyturn/init.py"
+STAGE = "/tmp"  # noqa: S108 - as in launcher.py: hidden under a fresh tmpfs of the child's own
+SHM_BYTES = 16 << 20
+OWN_USERS = (0x70000000, 0x7FFFFFF0)
+"""Host user ids that no distribution hands out; each sandbox under root gets one of them."""
+
+RESERVED = ("/proc", "/dev", "/keyturn", "/runtime", "/tmp", "/out", "/lib", "/lib64", "/usr", "/sys")  # noqa: S108 - the sandbox's own places
+EXECUTE, WRITE, READ, LIST, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
+REMOVE_FILE, MAKE_REGULAR = 1 << 5, 1 << 8
+EVERYTHING_BUT_EXECUTION = ((1 << 16) - 1) & ~(EXECUTE | 1 << 6 | 1 << 11)
+"""All Landlock rights on a folder but running files and making devices."""
+
+
+def landlock_rules(spec: Spec) -> list[list[Json]]:
+    """What the subject may do where, as (path, Landlock rights)."""
+    tops = sorted({"/" + bind.target.split("/")[1] for bind in spec.runtime.binds})
+    rules: list[list[Json]] = [[top, EXECUTE | READ | LIST] for top in tops]
+    rules += [["/proc", READ | LIST], ["/dev", READ | WRITE | LIST]]
+    rules += [[place, EVERYTHING_BUT_EXECUTION] for place in ("/tmp", "/dev/shm")]  # noqa: S108 - the sandbox's own
+    if spec.out:
+        rules.append(["/out", READ | LIST | WRITE | TRUNCATE | REMOVE_FILE | MAKE_REGULAR])
+    rules += [[mount.target, (READ | EXECUTE) | (LIST if mount.source.is_dir() else 0)] for mount in spec.mounts]
+    rules += [[decoy.target, READ | WRITE | TRUNCATE] for decoy in spec.decoys]
+    return rules
+
+
+def init_config(spec: Spec, *, memory_held: bool) -> dict[str, Json]:
+    """What init is told before anything else."""
+    limits = spec.limits
+    bounds: list[Json] = [
+        [resource.RLIMIT_CORE, 0],
+        [resource.RLIMIT_MEMLOCK, 0],
+        [resource.RLIMIT_FSIZE, limits.file_bytes_max],
+        [resource.RLIMIT_NOFILE, limits.open_files_max],
+        [resource.RLIMIT_NPROC, limits.processes_max + 1],
+    ]
+    if not memory_held:
+        bounds.append([resource.RLIMIT_DATA, limits.memory_bytes])
+    python = spec.argv[0] in {"python", "python3"}
+    return {
+        "lease_ms": int(spec.lease_seconds * 1000),
+        "wall_ms": int(limits.wall_seconds * 1000) + 250,
+        "argv": [spec.runtime.python if python else spec.argv[0], *spec.argv[1:]],
+        "environment": dict(spec.environment),
+        "folder": "/tmp",  # noqa: S108 - the sandbox's own
+        "rlimits": bounds,
+        "landlock": [list(rule) for rule in landlock_rules(spec)],
+        "out": spec.out,
+    }
+
+
+def check(spec: Spec) -> None:
+    """Refuse a spec that cannot mean anything; raises `MalformedInput`."""
+    if not spec.argv:
+        raise MalformedInput("the subject's command is empty", help="name a program, for example `python`")
+    limits = spec.limits
+    numbers = (limits.memory_bytes, limits.processes_max, limits.wall_seconds, limits.out_bytes, limits.tmp_bytes)
+    if min(*numbers, spec.lease_seconds) <= 0:
+        raise MalformedInput("every limit must be more than nothing", help="give each limit and the lease a length")
+    targets = [mount.target for mount in spec.mounts] + [decoy.target for decoy in spec.decoys]
+    for target in targets:
+        if posixpath.normpath(target) != target or not target.startswith("/") or target == "/":
+            raise MalformedInput(f"`{target}` is not an absolute, plain path", help="write it like `/parent`")
+        others = [*RESERVED, *(other for other in targets if other is not target)]
+        if any(target == other or target.startswith(other + "/") for other in others):
+            raise MalformedInput(f"`{target}` lies within another place of the sandbox", help="choose another target")
+    for mount in spec.mounts:
+        if not mount.source.exists():
+            raise Unavailable(f"`{mount.source}` is not there to be mounted", help="make it first")
+
+
+def open_to_all(path: Path) -> bool:
+    """Whether any user could read all of it, so that it may be bound rather than copied."""
+    status = path.lstat()
+    if stat.S_ISDIR(status.st_mode):
+        return status.st_mode & 0o005 == 0o005 and all(open_to_all(child) for child in path.iterdir())
+    return not stat.S_ISREG(status.st_mode) or bool(status.st_mode & 0o004)
+
+
+def _namespaces() -> list[str]:
+    """Every namespace of its own, no privileges, no environment, no terminal."""
+    kinds = [f"--unshare-{kind}" for kind in ("user", "pid", "net", "ipc", "uts", "cgroup")]
+    plain = ["--disable-userns", "--as-pid-1", "--new-session", "--cap-drop", "ALL", "--clearenv"]
+    return [*kinds, *plain, "--uid", "1000", "--gid", "1000", "--hostname", "keyturn"]
+
+
+def _masks(runtime: Runtime, *, inside: str) -> list[str]:
+    """Empty folders over the parts of a bind that no subject needs."""
+    return [word for mask in runtime.masks if mask.startswith(inside + "/") for word in ("--tmpfs", mask)]
+
+
+def _places(spec: Spec) -> list[str]:
+    """The places that are not files of ours: processes, devices, the sized writable folders."""
+    words = ["--proc", "/proc", "--tmpfs", "/dev"]
+    for name in DEVICES:
+        words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    words += ["--symlink", "/proc/self/fd", "/dev/fd", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
+    words += ["--size", str(spec.limits.tmp_bytes), "--tmpfs", "/tmp"]  # noqa: S108 - the sandbox's own
+    return words + (["--size", str(spec.limits.out_bytes), "--tmpfs", "/out"] if spec.out else [])
+
+
+def launch_request(program: str, spec: Spec, decoys: Decoys, *, user: int, tasks: list[str]) -> dict[str, Json]:
+    """What the launcher is asked: sources staged for the dropped `user`, or as they are for an ordinary one (0).
+
+    `tasks` are the v1 cgroup files into which the first process writes itself.
+    """
+    binds: list[Json] = []
+
+    def staged(source: Path, how: str = "bind") -> str:
+        if not user:
+            return str(source)
+        binds.append([str(source), f"{STAGE}/{len(binds)}", how])
+        return f"{STAGE}/{len(binds) - 1}"
+
+    argv = [program, *_namespaces()]
+    for bind in spec.runtime.binds:
+        argv += ["--ro-bind", staged(bind.source), bind.target]
+        argv += _masks(spec.runtime, inside=bind.target)
+    argv += ["--ro-bind", staged(ALONE / "init.py"), INIT_INSIDE]
+    for mount in spec.mounts:
+        source = mount.source.resolve()
+        argv += ["--ro-bind", staged(source, "bind" if open_to_all(source) else "copy"), mount.target]
+    argv += _places(spec)
+    for decoy, path in decoys.paths:
+        argv += ["--bind", staged(path), decoy.target]
+    argv += [word for mask in spec.runtime.masks for word in ("--remount-ro", mask)]
+    argv += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--seccomp", "4", "--"]
+    argv += [spec.runtime.python, "-I", "-S", INIT_INSIDE]
+    return {"uid": user, "binds": binds, "argv": [*argv], "tasks": [*tasks]}
