@@ -20,7 +20,19 @@ from keyturn.core.policy import Policy, Suite
 from keyturn.core.trial import TrialPlan
 from keyturn.flow.ports import Alarm, Attested, Bank, BlockRead, Improved, Interrupted, Latch, OnAttested
 from keyturn.sandbox import open_backend
-from keyturn.sandbox.port import Backend, Decoy, DecoyOpened, Exit, Limits, Mount, Parked, Receipt, Running, Spec
+from keyturn.sandbox.port import (
+    Backend,
+    Decoy,
+    DecoyOpened,
+    Exit,
+    Limits,
+    Mount,
+    Parked,
+    Receipt,
+    Running,
+    Runtime,
+    Spec,
+)
 from keyturn.trials.channel import FdChannel
 from keyturn.trials.grader import GraderProcess, Planned
 from keyturn.trials.link import LinkLimits
@@ -49,6 +61,8 @@ class Sealed:
     tell: Callable[[str], None]
     halted: threading.Event = field(default_factory=threading.Event)
     staged: int = 0
+    runtimes: dict[str, Runtime] = field(default_factory=dict)
+    spare: dict[tuple[str, ...], GraderProcess] = field(default_factory=dict)
 
     @classmethod
     @contextmanager
@@ -58,10 +72,13 @@ class Sealed:
         left = backend.sweep()
         if left.processes_before:
             tell(f"{left.processes_before} process(es) of an earlier governor were alive: {left.state}")
+        sealed = cls(backend, home, latch, tell)
         try:
-            yield cls(backend, home, latch, tell)
+            yield sealed
         finally:
             backend.close()
+            for grader in sealed.spare.values():
+                grader.__exit__(None, None, None)
 
     @classmethod
     def halter(cls, home: Path) -> Sealed:
@@ -84,7 +101,7 @@ class Sealed:
             spec = Spec(
                 purpose="improve",
                 argv=policy.subject.improve,
-                runtime=self.backend.runtime(policy.subject.runtime),
+                runtime=self.runtime(policy.subject.runtime),
                 mounts=(Mount(folder, "/parent"),),
                 environment=environment,
                 limits=_limits(policy),
@@ -148,10 +165,28 @@ class Sealed:
     @contextmanager
     def open(self, policy: Policy, suite: Suite, *, seed: str) -> Iterator[SealedTrial]:
         """Start the grader, outside the candidate's reach, on the bank that `seed` names."""
-        argv = [sys.executable if suite.grader[0] == "python" else suite.grader[0], *suite.grader[1:]]
-        with GraderProcess(argv, on_tick=self._check_halted, cwd=str(self.home)) as grader:
+        grader = self._grader(suite.grader)
+        try:
             planned = grader.plan(suite=suite.exam, seed=seed, items=suite.items_max)
             yield SealedTrial(self, policy, grader, planned)
+        finally:
+            grader.__exit__(None, None, None)
+
+    def _grader(self, command: tuple[str, ...]) -> GraderProcess:
+        """A fresh grader for every trial; the next one starts up meanwhile, so that nobody waits for its imports."""
+        grader = self.spare.pop(command, None) or self._started(command)
+        self.spare[command] = self._started(command)
+        return grader
+
+    def _started(self, command: tuple[str, ...]) -> GraderProcess:
+        argv = [sys.executable if command[0] == "python" else command[0], *command[1:]]
+        return GraderProcess(argv, on_tick=self._check_halted, cwd=str(self.home)).__enter__()
+
+    def runtime(self, name: str) -> Runtime:
+        """The runtime, with a digest over its files as they were when this governor started."""
+        if name not in self.runtimes:
+            self.runtimes[name] = self.backend.runtime(name)
+        return self.runtimes[name]
 
 
 class _Sweeper(Sealed):
@@ -224,7 +259,7 @@ class SealedTrial:
         spec = Spec(
             purpose="answer",
             argv=self.policy.subject.answer,
-            runtime=self.sealed.backend.runtime(self.policy.subject.runtime),
+            runtime=self.sealed.runtime(self.policy.subject.runtime),
             mounts=(Mount(folder, "/candidate"),),
             environment={},
             limits=_limits(self.policy),
@@ -279,7 +314,7 @@ def _decoy_alarms(decoys: Sequence[DecoyOpened]) -> list[Alarm]:
 
 def _improved(policy: Policy, running: Running, ended: Exit) -> Improved:
     """How the step ended, in the flow's words; files only from a step that ended well and left what it declared."""
-    if ended.reason == "lost" or ended.reason == "lease":
+    if ended.reason in {"lost", "lease"}:
         raise Unavailable(
             f"the sandbox failed during an improve step ({ended.reason})", help="run again; the step is done afresh"
         )

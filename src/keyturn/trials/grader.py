@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,7 +22,6 @@ from keyturn.trials.link import Frame, Link, LinkBroken, LinkLimits
 LIMITS: Final = LinkLimits(bytes_max=1 << 30, frames_max=1 << 20)
 """What a grader may send in one trial; it is trusted, but a loop in it must end."""
 
-_GOODBYE_SECONDS: Final = 1.0
 _COMPLAINT_BYTES: Final = 500
 _HELP: Final = "repair the grader and start the trial again; what was logged is kept"
 
@@ -102,22 +100,13 @@ class GraderProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Say goodbye if all went well, then kill the grader's whole process group and reap it."""
-        if kind is None:
-            self._link.tell({"type": "bye"})
-            self._await_end()
+        """Kill the grader's whole process group and reap it; a grader holds nothing that a goodbye would save."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._complaints):
             if pipe is not None:
                 pipe.close()
-
-    def _await_end(self) -> None:
-        flags, deadline = os.WEXITED | os.WNOWAIT | os.WNOHANG, time.monotonic() + _GOODBYE_SECONDS
-        while os.waitid(os.P_PID, self._process.pid, flags) is None and time.monotonic() < deadline:
-            self._on_tick()
-            time.sleep(0.01)
 
     def plan(self, *, suite: str, seed: Json, items: int) -> Planned:
         """Ask what the grader holds for this suite and seed; `items` is the budget that the trial may use."""
