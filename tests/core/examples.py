@@ -18,7 +18,7 @@ from keyturn.core import betting, trial
 from keyturn.core import events as ev
 from keyturn.core.approval import artifact_of
 from keyturn.core.betting import Process
-from keyturn.core.decision import RULES, decide
+from keyturn.core.decision import RULES, decide, prepare
 from keyturn.core.dossier import as_request, other_dossier, release_dossier
 from keyturn.core.evolve import evolve
 from keyturn.core.finding import Decision, Request
@@ -42,6 +42,11 @@ def digest(name: str) -> Digest:
 def key(name: str) -> str:
     """A public key of the right shape that belongs to nobody."""
     return base64.b64encode(hashlib.sha256(b"key " + name.encode()).digest()).decode()
+
+
+def policy_digest(text: dict[str, Any]) -> Digest:
+    """The digest by which a policy is known in a story."""
+    return digest(json.dumps(text, sort_keys=True))
 
 
 FOUNDER = digest("founder")
@@ -215,11 +220,14 @@ class Story:
         return self
 
     def adopt(self, text: dict[str, Any], dossier: str = "") -> Any:
-        """The next policy; its digest is that of its text."""
-        name = digest(json.dumps(text, sort_keys=True))
+        """The next policy, signed by everyone it names; its digest is that of its text."""
+        name = policy_digest(text)
         version = len(self.state.policies) + 1
+        signatures = tuple(
+            {"person": each["id"], "key": each["keys"][0]["public"], "sig": "unchecked"} for each in text["people"]
+        )
         adopted = self.event(
-            ev.PolicyAdopted, version=version, digest=name, document=text, signatures=(), dossier=dossier
+            ev.PolicyAdopted, version=version, digest=name, document=text, signatures=signatures, dossier=dossier
         )
         if version == 1:
             adopted = replace(adopted, policy=name)
@@ -448,7 +456,7 @@ class Story:
     def release_text(self, name: str) -> ev.Document:
         """The document of a release dossier, as the flow would put it together now."""
         candidate = self.state.candidates[name]
-        decision = decide(self.state, Request("ReleaseCandidate", NO_DIGEST, name), Instant(self.at))
+        decision = prepare(self.state, Request("ReleaseCandidate", NO_DIGEST, name), Instant(self.at))
         nonce = f"n{len(self.events)}"
         return release_dossier(self.state, candidate, decision, changes={}, nonce=nonce, now=Instant(self.at))
 

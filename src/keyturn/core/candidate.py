@@ -91,6 +91,8 @@ def conduct_must_be_clean(state: State, request: Request, now: Instant) -> Itera
     """No incident names the candidate or the attempt that made it, but for those that its evidence opened."""
     candidate = state.candidates.get(request.candidate)
     for incident in state.incidents.values():
-        if candidate and incident.kind not in OPENED_BY_EVIDENCE and (incident.candidate == candidate.name or incident.attempt == candidate.attempt):
+        if candidate is None or incident.kind in OPENED_BY_EVIDENCE:
+            continue
+        if incident.candidate == candidate.name or incident.attempt == candidate.attempt:
             message = f"incident `{incident.id}` ({incident.kind}) names it: {incident.summary}"
             yield Finding("conduct_must_be_clean", message, f"`keyturn incident show {incident.id}`")

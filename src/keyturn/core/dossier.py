@@ -17,6 +17,9 @@ UNCHECKED = (
 )
 """What no part of this release looks at; every dossier says so."""
 
+CLAIM_LEAST, CLAIM_MOST = 0.02, 0.98
+"""Where a claim less its margin may lie, so that it can be tested at all."""
+
 
 def release_dossier(
     state: State, candidate: Candidate, decision: Decision, *, changes: Document, nonce: str, now: Instant
@@ -112,12 +115,18 @@ def claimed(candidate: Candidate, metric: str) -> float:
     return float(value) if legible and isinstance(value, int | float) else 1.0
 
 
+def claim_line(candidate: Candidate, threshold: Threshold) -> float:
+    """The line of a claim's trial: what is claimed less the margin, kept where it can be tested at all."""
+    return min(max(claimed(candidate, threshold.metric) - threshold.margin, CLAIM_LEAST), CLAIM_MOST)
+
+
 def _claims(state: State, candidate: Candidate) -> list[Json]:
     rows: list[Json] = []
     for threshold in _thresholds(state):
         evidence = candidate.evidence.get(threshold.id)
         if threshold.kind == "claim" and evidence is not None:
-            rows.append({"metric": threshold.metric, "claimed": claimed(candidate, threshold.metric), "verified": evidence.estimate})
+            said = claimed(candidate, threshold.metric)
+            rows.append({"metric": threshold.metric, "claimed": said, "verified": evidence.estimate})
     return rows
 
 
