@@ -25,8 +25,8 @@ from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes
 from keyturn.sandbox.command import ALONE, OWN_USERS, check, init_config, launch_request
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.port import Capabilities, Receipt, Runtime, Spec
-from keyturn.sandbox.proof import Target, boottime, stop
-from keyturn.sandbox.running import BubblewrapParked, Cell, Ends
+from keyturn.sandbox.proof import Target, stop
+from keyturn.sandbox.running import BubblewrapParked, Cell, Ends, process_namespace
 from keyturn.sandbox.runtime import resolve
 
 PARK_SECONDS_MAX = 15.0
@@ -179,6 +179,7 @@ class Bubblewrap:
         try:
             init, word = _first_word(cell)
             cell.ends.init_pidfd = os.pidfd_open(init)
+            cell.namespace = process_namespace(Path(f"/proc/{init}"))
             if cell.leaf.folder is not None and not cell.leaf.holds(init):
                 raise Unavailable("the sandbox is outside its cgroup", help="this must not be; please report it")
             cell.decoys.arm()
@@ -239,9 +240,8 @@ class Bubblewrap:
         traces = self.run_root.is_dir() and any(self.run_root.iterdir())
         asked = (lambda: populated(root)) if root is not None else (None if traces else lambda: False)
         scope = "what an earlier governor left in our own cgroup"
-        receipt = stop(Target(scope, self._kill_all, inits, asked, lambda: found if _any(inits) else []), "start")
-        for fd in inits:
-            os.close(fd)
+        alive = (lambda: processes(root)) if root is not None else list[int]
+        receipt = stop(Target(scope, self._kill_all, inits, asked, alive), "start")
         self._tidy(layout)
         return receipt
 
@@ -267,12 +267,6 @@ class Bubblewrap:
             for place in [place for place in (self._layout.root, *self._layout.v1.values()) if place is not None]:
                 remove(place)
             self._layout = None
-
-
-def _any(pidfds: tuple[int, ...]) -> bool:
-    from keyturn.sandbox.proof import exited
-
-    return not exited(pidfds)
 
 
 def _pidfd(pid: int) -> int | None:
@@ -305,29 +299,33 @@ def _open_ends(spec: Spec) -> tuple[Ends, list[int]]:
 
 
 def _first_word(cell: Cell) -> tuple[int, dict[str, object]]:
-    """Init's first word, its process id as the kernel vouches for it, and the folder `/out`."""
-    lease = cell.ends.lease
-    lease.settimeout(PARK_SECONDS_MAX)
-    started = boottime()
+    """Init's word that it is parked, and its process id as the kernel vouches for it; takes in `/out` on the way."""
+    cell.ends.lease.settimeout(PARK_SECONDS_MAX)
     try:
-        word, ancillary, _, _ = lease.recvmsg(4096, socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4))
+        word, pid = _hear(cell.ends)
+        if word == b"O":
+            word, pid = _hear(cell.ends)
     except (TimeoutError, ConnectionResetError):
-        word, ancillary = b"", []
-    finally:
-        lease.settimeout(None)
-    pid = 0
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            cell.ends.out = int.from_bytes(data[:4], sys.byteorder)
-            os.set_inheritable(cell.ends.out, False)
-        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            pid = int.from_bytes(data[:4], sys.byteorder)
+        word, pid = b"", 0
+    cell.ends.lease.settimeout(None)
     if word[:1] != b"P" or pid <= 0:
         try:
             said = os.read(cell.ends.setup, 4096).decode(errors="replace").strip()
         except BlockingIOError:
-            said = f"nothing was said within {boottime() - started:.1f} seconds"
-        raise Unavailable(
-            f"the sandbox could not be built: {said or 'it ended without a word'}", help="see `keyturn doctor`"
-        )
+            said = f"nothing was said within {PARK_SECONDS_MAX:.0f} seconds"
+        why = said or "it ended without a word"
+        raise Unavailable(f"the sandbox could not be built: {why}", help="see `keyturn doctor`")
     return pid, json.loads(word[1:])
+
+
+def _hear(ends: Ends) -> tuple[bytes, int]:
+    """One word from the lease and who said it; a descriptor that comes along is `/out`."""
+    word, ancillary, _, _ = ends.lease.recvmsg(4096, socket.CMSG_SPACE(12) + socket.CMSG_SPACE(4))
+    pid = 0
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            ends.out = int.from_bytes(data[:4], sys.byteorder)
+            os.set_inheritable(ends.out, False)
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            pid = int.from_bytes(data[:4], sys.byteorder)
+    return word, pid

@@ -6,6 +6,7 @@ Times run on the clock that suspension does not stop. Nothing may raise before t
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import time
 from collections.abc import Callable
@@ -26,7 +27,10 @@ def boottime() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be stopped. `inits` are process descriptors; `populated` is None where there is no cgroup to ask."""
+    """What is to be stopped. `populated` is None where there is no cgroup to ask.
+
+    `inits` are process descriptors of this target's own: another thread cannot close them, and `stop` does.
+    """
 
     scope: str
     kill: Callable[[], bool]
@@ -41,7 +45,8 @@ def exited(pidfds: tuple[int, ...], seconds: float = 0.0) -> bool:
     for fd in pidfds:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        if not poll.poll(max(0.0, until - boottime()) * 1000):
+        ready = poll.poll(max(0.0, until - boottime()) * 1000)
+        if not any(event & select.POLLIN for _, event in ready):
             return False
     return True
 
@@ -63,6 +68,14 @@ def _await_empty(populated: Callable[[], bool], until: float) -> bool:
 
 def stop(target: Target, why: str, *, seconds: float = PROOF_SECONDS_MAX) -> Receipt:
     """Kill it, watch it go, and give the receipt; UNPROVEN when anything was not seen within `seconds`."""
+    try:
+        return _stop(target, why, seconds)
+    finally:
+        for fd in target.inits:
+            os.close(fd)
+
+
+def _stop(target: Target, why: str, seconds: float) -> Receipt:
     start = boottime()
     requested = Instant(time.time_ns() // 1_000_000)
     before = _count(target)

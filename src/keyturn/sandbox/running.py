@@ -51,6 +51,14 @@ class Ends:
                 os.close(fd)
 
 
+def process_namespace(place: Path) -> str:
+    """The process namespace of a process, given its folder in `/proc`; empty where we may not look or it is gone."""
+    try:
+        return str((place / "ns" / "pid").readlink())
+    except OSError:
+        return ""
+
+
 class Cell:
     """What `Parked` and `Running` share: the sandbox itself. `done` is called once, when all is given back."""
 
@@ -68,6 +76,7 @@ class Cell:
         self.renewed = boottime()
         self.diagnostics = b""
         self.out_of_memory = False
+        self.namespace = ""
 
     # -- the lease
 
@@ -123,6 +132,10 @@ class Cell:
 
     # -- the end
 
+    def _pidfds(self) -> tuple[int, ...]:
+        """Process descriptors of init and of the monitor outside."""
+        return tuple(fd for fd in (self.ends.init_pidfd, self.ends.monitor_pidfd) if fd >= 0)
+
     def kill(self) -> bool:
         """Kill everything in it, from any thread; without a cgroup, kill init and let the kernel do the rest."""
         with self._lock:
@@ -130,21 +143,32 @@ class Cell:
                 return True
             written = self.leaf.kill()
             if not written:
-                for fd in (self.ends.init_pidfd, self.ends.monitor_pidfd):
+                for fd in self._pidfds():
                     with contextlib.suppress(OSError):
-                        signal.pidfd_send_signal(fd, signal.SIGKILL) if fd >= 0 else None
+                        signal.pidfd_send_signal(fd, signal.SIGKILL)
                         written = True
             return written
 
     def target(self) -> Target:
-        """This sandbox as something to stop."""
-        inits = tuple(fd for fd in (self.ends.init_pidfd, self.ends.monitor_pidfd) if fd >= 0)
+        """This sandbox as something to stop, with process descriptors of its own."""
+        with self._lock:
+            inits = () if self.closed else tuple(os.dup(fd) for fd in self._pidfds())
         populated = self.leaf.populated if self.leaf.folder is not None else None
         return Target(f"sandbox {self.id}", self.kill, inits, populated, self.processes)
 
     def processes(self) -> list[int]:
-        """Every process in it that the kernel shows us."""
-        return self.leaf.processes()
+        """Every process in it; without a cgroup, those of its process namespace that the kernel shows us."""
+        if self.leaf.folder is not None:
+            return self.leaf.processes()
+        if not self.namespace:
+            return []
+        places = [place for place in Path("/proc").iterdir() if place.name.isdigit()]
+        return [int(place.name) for place in places if process_namespace(place) == self.namespace]
+
+    def left_running(self) -> int:
+        """How many processes there are beside init and its monitor, who is outside the process namespace."""
+        ours = 2 if self.leaf.folder is not None else 1
+        return max(0, len(self.processes()) - ours)
 
     def stop(self, why: str) -> Receipt:
         """Kill and prove."""
@@ -152,7 +176,7 @@ class Cell:
 
     def empty(self) -> bool:
         """Whether all of it was seen to be gone, as far as this machine can show."""
-        return self.closed or (exited(self.target().inits) and (self.leaf.folder is None or not self.leaf.populated()))
+        return self.closed or (exited(self._pidfds()) and (self.leaf.folder is None or not self.leaf.populated()))
 
     def close(self) -> None:
         """Kill what is left and give everything back; idempotent."""
@@ -298,7 +322,7 @@ class BubblewrapRunning:
         """Kill what is left, look until it is gone, and say how it ended."""
         cell = self._cell
         took = boottime() - self._started
-        left = len(cell.processes()) - 2 if cell.word is not None and not cell.silent else 0
+        left = cell.left_running() if cell.word is not None and not cell.silent else 0
         self._receipt = cell.stop("the run is over")
         cell.hear()
         cell.drain()
@@ -311,7 +335,7 @@ class BubblewrapRunning:
             signal=killed_by,
             cpu_seconds=measured if measured is not None else cpu,
             wall_seconds=round(took, 4),
-            left_running=max(0, left),
+            left_running=left,
             decoys=cell.decoys.look(),
             diagnostics=cell.diagnostics,
             memory_bytes_peak=cell.leaf.memory_bytes_peak(),

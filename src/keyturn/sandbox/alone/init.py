@@ -138,14 +138,12 @@ def reap(main: int, lease: socket.socket) -> None:
 
 
 def park(config: dict[str, object], lease: socket.socket) -> None:
-    """Say that everything is applied, handing over the folder `/out` where there is one."""
-    word = b"P" + json.dumps({"landlock_abi": landlock_abi()}).encode()
+    """Hand over the folder `/out` where there is one, let go of it, and only then say that everything is applied."""
     if config["out"]:
         out = os.open("/out", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        socket.send_fds(lease, [word], [out])
+        socket.send_fds(lease, [b"O"], [out])
         os.close(out)
-    else:
-        lease.send(word)
+    lease.send(b"P" + json.dumps({"landlock_abi": landlock_abi()}).encode())
 
 
 def govern(lease: socket.socket, wake: socket.socket) -> None:

@@ -3,7 +3,8 @@
 
 Run alone as `python -I -S launcher.py FD`, so it imports nothing of ours. Each request becomes one clone3 straight into
 its cgroup; the child shows runtime and mounts where the dropped user may go, drops to that user, and turns into
-bubblewrap. It never holds the governor's end of a lease, and ends when the governor does.
+bubblewrap. It never holds the governor's end of a lease. When the governor ends, so does it, and its last act is to
+kill what it launched: the lease does that too, but a launch that hangs before its init has no lease yet.
 """
 
 from __future__ import annotations
@@ -114,8 +115,8 @@ def become(request: dict[str, object], fds: list[int]) -> None:
     os.execve(argv[0], argv, {})
 
 
-def serve(channel: socket.socket, request: dict[str, object], fds: list[int]) -> None:
-    """Make one sandbox and answer with its process id and process descriptor."""
+def serve(channel: socket.socket, request: dict[str, object], fds: list[int]) -> int:
+    """Make one sandbox and answer with its process id and process descriptor; gives its leaf (-1: none)."""
     cgroup = fds[6] if len(fds) > 6 else -1
     pid, pidfd = clone(cgroup, mounts=bool(request["uid"]))
     if pid == 0:
@@ -127,6 +128,37 @@ def serve(channel: socket.socket, request: dict[str, object], fds: list[int]) ->
             os._exit(125)
     socket.send_fds(channel, [json.dumps({"pid": pid}).encode()], [pidfd])
     os.close(pidfd)
+    return os.dup(cgroup) if cgroup >= 0 else -1
+
+
+def open_kill(leaf: int) -> int:
+    """The kill file of a leaf that still is there; -1 where it was removed."""
+    try:
+        return os.open("cgroup.kill", os.O_WRONLY | os.O_CLOEXEC, dir_fd=leaf)
+    except OSError:
+        return -1
+
+
+def still_there(leaves: list[int]) -> list[int]:
+    """The leaves that were not removed; the others are let go."""
+    kept = []
+    for leaf in leaves:
+        fd = open_kill(leaf)
+        os.close(fd if fd >= 0 else leaf)
+        if fd >= 0:
+            kept.append(leaf)
+    return kept
+
+
+def end(leaves: list[int]) -> None:
+    """Kill what was launched and exit."""
+    for leaf in leaves:
+        fd = open_kill(leaf)
+        try:
+            os.write(fd, b"1")
+        except OSError:
+            continue
+    os._exit(0)
 
 
 def main() -> None:
@@ -134,12 +166,20 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps; the governor holds process descriptors
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=int(sys.argv[1]))
+    leaves: list[int] = []
     while True:
-        message, fds, _, _ = socket.recv_fds(channel, REQUEST_BYTES_MAX, FDS_MAX)
-        if not message:
-            os._exit(0)
         try:
-            serve(channel, json.loads(message), fds)
+            message, fds, _, _ = socket.recv_fds(channel, REQUEST_BYTES_MAX, FDS_MAX)
+        except OSError:
+            message, fds = b"", []
+        if not message:
+            end(leaves)
+        leaves = still_there(leaves)
+        try:
+            leaf = serve(channel, json.loads(message), fds)
+            leaves += [leaf] if leaf >= 0 else []
+        except BrokenPipeError:
+            end([*leaves, *fds[6:]])
         except OSError as error:
             channel.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
         for fd in fds:
