@@ -22,6 +22,7 @@ from keyturn.core.events import Document
 from keyturn.flow import policy as policies
 from keyturn.keys import keyfile
 from keyturn.ledger.artifacts import ArtifactStore
+from keyturn.verify import trust as trusts
 
 MARK = "keyturn-demo"
 
@@ -108,6 +109,11 @@ class Ungoverned:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+def seen_size(project: Project) -> int:
+    """How much of the log this machine has seen; a bundle for it must lead on from there."""
+    return trusts.read(project.home / "trust.json").seen.size
 
 
 def try_load(project: Project, candidate: str, bundle: Path | None) -> tuple[str, ...]:

@@ -279,7 +279,7 @@ def _refused_while_halted(stage: Stage, project: app.Project) -> None:
     if lineage is None:
         return
     bundle = stage.out / "while-halted.permit"
-    project.bundle(lineage.parent.permit, bundle)
+    project.bundle(lineage.parent.permit, bundle, old_size=exercise.seen_size(project))
     reasons = exercise.try_load(project, lineage.parent.candidate, bundle)
     stage.screen.line(f"   loading the newest generation now: refused: {safe(reasons[0] if reasons else 'nothing')}")
 
@@ -288,9 +288,10 @@ def _show_receipt(stage: Stage, receipt: object) -> None:
     said = receipt if isinstance(receipt, dict) else {}
     state = str(said.get("state"))
     paint = stage.screen.good if state == "STOPPED" else stage.screen.bad
-    empty = said.get("cgroup_empty_ms")
+    empty, before = said.get("cgroup_empty_ms"), said.get("processes_before")
     after = f"{empty:.1f} ms after the request" if isinstance(empty, int | float) else "at an unknown moment"
-    stage.screen.line(paint(f"   {state}: {said.get('processes_before')} process(es) killed; seen empty {after}"))
+    what = f"{before} process(es) killed" if before else "nothing was alive any more: its sandbox died with the alarm"
+    stage.screen.line(paint(f"   {state}: {what}; seen empty {after}"))
     for unknown in said.get("unknown") or ():
         stage.screen.line(stage.screen.bad(f"   unknown: {safe(str(unknown))}"))
 
@@ -421,7 +422,16 @@ def _answer(prompt: str, allowed: tuple[str, ...]) -> str:
 
 
 def _progress(stage: Stage) -> Callable[[str], None]:
-    return lambda text: stage.screen.progress(f"   {safe(text)}")
+    """In a terminal every block that was read; else one line a trial, when it begins."""
+    shown: set[str] = set()
+
+    def tell(text: str) -> None:
+        name = text.split(":")[0]
+        if stage.screen.colour or name not in shown:
+            shown.add(name)
+            stage.screen.progress(f"   trial {safe(text if stage.screen.colour else name)}")
+
+    return tell
 
 
 def _policy(state: State) -> Policy:

@@ -10,25 +10,28 @@ from contextlib import ExitStack
 from keyturn.core import betting
 from keyturn.core import events as ev
 from keyturn.core import trial as trials
-from keyturn.core.agenda import Try
+from keyturn.core.agenda import Reject, Try
 from keyturn.core.betting import Process
 from keyturn.core.dossier import claimed
 from keyturn.core.errors import Unavailable
+from keyturn.core.finding import Finding
 from keyturn.core.policy import Suite, Threshold
 from keyturn.core.state import Candidate, Trial
 from keyturn.core.terms import Digest, Verdict
 from keyturn.core.trial import TrialPlan
 from keyturn.flow.governor import Governor
-from keyturn.flow.halt import halt
+from keyturn.flow.halt import record_or_trip
 from keyturn.flow.improve import record_attested
-from keyturn.flow.incident import alarm_facts, halting, opened
+from keyturn.flow.incident import alarm_facts, opened
 from keyturn.flow.log import Fact
-from keyturn.flow.permit import load_generation
-from keyturn.flow.ports import Alarm, Attested, BlockRead, TrialSession
-from keyturn.wire.digest import sha256
+from keyturn.flow.permit import load_generation, reject
+from keyturn.flow.ports import Alarm, Attested, BlockRead, Interrupted, TrialSession
 
 CLAIM_LEAST, CLAIM_MOST = 0.02, 0.98
 """Where a claim less its margin may lie, so that it can be tested at all."""
+
+POLICY_FIELDS = ("suite", "metric", "kind", "line", "margin", "error", "estimand", "items", "block_items", "reference")
+"""What of a plan is the policy's word; the rest is the grader's and the bank's."""
 
 SHOWN_ERROR = 0.05
 """The error of the interval that is displayed; it decides nothing."""
@@ -44,7 +47,11 @@ def try_(governor: Governor, step: Try) -> None:
     seed = _hidden(governor, f"bank:{suite.id}").hex()
     with ExitStack() as stack:
         session = stack.enter_context(governor.trials.open(governor.policy, suite, seed=seed))
-        trial, order = _planned(governor, session, candidate, threshold, suite)
+        planned = _planned(governor, session, candidate, threshold, suite)
+        if isinstance(planned, Finding):
+            reject(governor, Reject(candidate.name, (planned,)))
+            return
+        trial, order = planned
         alarms = _run(governor, session, candidate, trial, order)
     _conclude(governor, candidate, threshold, trial.id, alarms)
 
@@ -55,8 +62,11 @@ def _hidden(governor: Governor, purpose: str) -> bytes:
 
 def _planned(
     governor: Governor, session: TrialSession, candidate: Candidate, threshold: Threshold, suite: Suite
-) -> tuple[Trial, tuple[int, ...]]:
-    """The trial with its plan in the log, and the order of items that the plan commits to."""
+) -> tuple[Trial, tuple[int, ...]] | Finding:
+    """The trial with its plan in the log and the order of items that the plan commits to, or why the candidate must go.
+
+    It must when the policy asks otherwise than it did when the plan was logged: a plan is never changed.
+    """
     name = f"{candidate.name}/{threshold.id}"
     bank = session.bank
     seed = _hidden(governor, f"order:{threshold.id}:{candidate.root}")
@@ -86,6 +96,9 @@ def _planned(
                 **stamp, trial=name, candidate=candidate.name, threshold=threshold.id, plan=plan.to_json()
             )
         )
+    elif any(known.plan.get(field) != getattr(plan, field) for field in POLICY_FIELDS):
+        message = f"the policy asks otherwise than when trial `{name}` was planned; a plan is never changed"
+        return Finding("evidence_must_cover_thresholds", message, "make a fresh candidate under the policy of today")
     elif known.plan != plan.to_json():
         raise Unavailable(
             f"the plan of trial `{name}` can no longer be met: grader, bank or policy changed after it was logged",
@@ -121,7 +134,7 @@ def _run(
         record_attested(governor, purpose if member == "candidate" else f"{purpose}:{member}", attested)
 
     def on_block(block: BlockRead) -> None:
-        governor.log.record(
+        facts: list[Fact] = [
             lambda stamp: ev.TrialAdvanced(
                 **stamp,
                 trial=trial.id,
@@ -129,9 +142,14 @@ def _run(
                 values=block.values,
                 faults=block.faults,
                 process=block.process.to_json(),
-            )
-        )
+            ),
+            # With the block, not at the end: a crash in between would lose them, for what is logged is not asked again.
+            *alarm_facts(governor, block.alarms, attempt=candidate.attempt, candidate=candidate.name),
+        ]
+        halted = record_or_trip(governor, facts, block.alarms)
         governor.tell(f"{trial.id}: {block.process.n} items read")
+        if halted:
+            raise Interrupted
 
     return session.run(
         plan,
@@ -146,14 +164,7 @@ def _run(
 
 def _members(governor: Governor, candidate: Candidate, plan: TrialPlan) -> Mapping[str, Mapping[str, bytes]]:
     """Who answers in this trial: the candidate's sealed files, and released members through their permits."""
-    folder = governor.artifacts.path(candidate.root)
-    files = {str(row["name"]): (folder / str(row["name"])).read_bytes() for row in candidate.files}
-    for row in candidate.files:
-        if sha256(files[str(row["name"])]) != row["digest"]:
-            raise Unavailable(
-                f"the stored file `{row['name']}` of `{candidate.name}` was altered", help="make it again"
-            )
-    members: dict[str, Mapping[str, bytes]] = {"candidate": files}
+    members = {"candidate": governor.stored(candidate.root, candidate.files)}
     lineage = governor.lineage
     roots: dict[str, Digest] = {
         "parent": candidate.parent,
@@ -193,10 +204,7 @@ def _conclude(
         *_consequences(governor, candidate, threshold, verdict),
         *alarm_facts(governor, alarms, attempt=candidate.attempt, candidate=candidate.name),
     ]
-    governor.log.record(*facts)
-    tripped = halting(governor.policy, alarms)
-    if tripped is not None:
-        halt(governor, by=f"tripwire:{tripped.kind}", reason=tripped.detail)
+    record_or_trip(governor, facts, alarms)
 
 
 def _consequences(governor: Governor, candidate: Candidate, threshold: Threshold, verdict: Verdict) -> list[Fact]:
@@ -215,7 +223,8 @@ def _consequences(governor: Governor, candidate: Candidate, threshold: Threshold
         said = claimed(candidate, threshold.metric)
         summary = f"the candidate claims {said:.2f} in `{threshold.metric}`; trials show far less"
         return [_incident(governor, "forged-claim", summary, candidate, {"claimed": said})]
-    if threshold.kind == "limit" and verdict is Verdict.TRIP:
+    told = any(i.kind == "drift-beyond-limit" and i.candidate == candidate.name for i in governor.state.incidents.values())
+    if threshold.kind == "limit" and verdict is Verdict.TRIP and not told:  # one candidate's drift is one incident
         summary = f"`{threshold.metric}` was shown to lie above its line {threshold.line:g}"
         return [_incident(governor, "drift-beyond-limit", summary, candidate, {"threshold": threshold.id})]
     return []
