@@ -9,7 +9,7 @@ import pytest
 
 from keyturn.core.approval import quorum, row_of, why_not
 from keyturn.core.dossier import as_request
-from keyturn.core.seats import seated
+from keyturn.core.policy import seated
 from keyturn.core.state import Approval
 from keyturn.core.terms import Instant
 from tests.core.examples import HOUR, LOG_KEY, SERVICE_KEY, Story, digest, document, gate, key, loop, person, waiting

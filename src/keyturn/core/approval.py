@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from keyturn.core.candidate import level_of
 from keyturn.core.dossier import moment, named, unfit
 from keyturn.core.finding import REQUESTS, Finding, Request
-from keyturn.core.policy import GateRow, Policy
-from keyturn.core.seats import seated
+from keyturn.core.policy import GateRow, Policy, seated
 from keyturn.core.state import Approval, Dossier, State
 from keyturn.core.terms import Gate, Instant, Json
 

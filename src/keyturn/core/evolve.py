@@ -102,14 +102,8 @@ def _lineage_founded(state: State, event: ev.LineageFounded) -> State:
 
 
 def _warrant_issued(state: State, event: ev.WarrantIssued) -> State:
-    warrant = Warrant(
-        event.warrant,
-        event.dossier,
-        event.candidates_max,
-        event.level_ceiling,
-        event.not_before,
-        event.expires_at,
-    )
+    bounds = (event.candidates_max, event.level_ceiling, event.not_before, event.expires_at)
+    warrant = Warrant(event.warrant, event.dossier, *bounds)
     return replace(state, warrants=(*state.warrants, warrant), dossiers=_used(state, event.dossier))
 
 
@@ -135,9 +129,7 @@ def _improvement_ended(state: State, event: ev.ImprovementEnded) -> State:
 def _candidate_proposed(state: State, event: ev.CandidateProposed) -> State:
     _must(event.candidate not in state.candidates, event, f"for `{event.candidate}` a second time")
     _must(event.attempt in state.attempts, event, "without an attempt")
-    candidate = Candidate(
-        event.candidate, event.attempt, event.parent, event.root, event.files, event.claim, event.at
-    )
+    candidate = Candidate(event.candidate, event.attempt, event.parent, event.root, event.files, event.claim, event.at)
     attempt = replace(state.attempts[event.attempt], candidate=event.candidate)
     return replace(
         state,
@@ -209,17 +201,8 @@ def _evidence_recorded(state: State, event: ev.EvidenceRecorded) -> State:
     same = trial is not None and (trial.candidate, trial.threshold) == (event.candidate, event.threshold)
     _must(same and trial is not None and trial.verdict == event.verdict, event, "that differs from its trial")
     _must(event.threshold not in candidate.evidence, event, f"for `{event.threshold}` a second time")
-    evidence = Evidence(
-        state.size,
-        event.at,
-        event.threshold,
-        Verdict(event.verdict),
-        event.items,
-        event.estimate,
-        event.low,
-        event.high,
-        event.trial,
-    )
+    shown = (event.items, event.estimate, event.low, event.high, event.trial)
+    evidence = Evidence(state.size, event.at, event.threshold, Verdict(event.verdict), *shown)
     known = replace(candidate, evidence=_with(candidate.evidence, event.threshold, evidence))
     return replace(state, candidates=_with(state.candidates, candidate.name, known))
 
@@ -361,9 +344,7 @@ def _awareness_signed(state: State, event: ev.AwarenessSigned) -> State:
     _must(event.incident in state.incidents, event, "for an unknown incident")
     incident = state.incidents[event.incident]
     aware = replace(incident, moments=_with(incident.moments, event.moment, event))
-    return replace(
-        state, incidents=_with(state.incidents, event.incident, aware), nonces=state.nonces | {event.id}
-    )
+    return replace(state, incidents=_with(state.incidents, event.incident, aware), nonces=state.nonces | {event.id})
 
 
 def _status_published(state: State, event: ev.StatusPublished) -> State:

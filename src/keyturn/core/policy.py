@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keyturn.core.terms import Custody, Digest, Gate, Json, Tier
@@ -217,3 +218,35 @@ class Policy:
         """Whether every release quorum asks for one person only, which every screen must show."""
         releases = [row for row in self.gates if row.action is Gate.RELEASE]
         return all(sum(seat.persons for seat in row.quorum) == 1 for row in releases)
+
+
+def seated(wanted: Mapping[str, int], able: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A role for as many persons as can sit at once; `wanted` says how many seats a role has.
+
+    Everybody takes at most one seat, and no seat stays empty that could be filled: a matching, not a queue, so that
+    one more signature can never leave a quorum further from its end.
+    `able` names the roles in which each person may sit, in order of preference; who comes first there is placed
+    first and never loses the seat to a later one, though the role may change to make room.
+    """
+    chairs: dict[tuple[str, int], str] = {}
+    for person in able:
+        _place(person, wanted, able, chairs, set())
+    return {person: role for (role, _), person in sorted(chairs.items(), key=lambda item: list(able).index(item[1]))}
+
+
+def _place(
+    person: str,
+    wanted: Mapping[str, int],
+    able: Mapping[str, Sequence[str]],
+    chairs: dict[tuple[str, int], str],
+    tried: set[tuple[str, int]],
+) -> bool:
+    """Seat this person, moving others to another of their roles if that makes room."""
+    for chair in ((role, number) for role in able[person] for number in range(wanted.get(role, 0))):
+        if chair in tried:
+            continue
+        tried.add(chair)
+        if chair not in chairs or _place(chairs[chair], wanted, able, chairs, tried):
+            chairs[chair] = person
+            return True
+    return False

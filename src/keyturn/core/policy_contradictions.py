@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keyturn.core.policy import GateRow, Person, Policy
-from keyturn.core.seats import seated
+from keyturn.core.policy import GateRow, Person, Policy, seated
 from keyturn.core.terms import Custody, Gate
 
 REQUIREMENTS: Mapping[Gate, tuple[str, ...]] = {

@@ -16,8 +16,7 @@ from keyturn.core.decision import prepare
 from keyturn.core.dossier import other_dossier, release_dossier
 from keyturn.core.errors import KeyturnError
 from keyturn.core.finding import REQUESTS, Finding, Request
-from keyturn.core.policy import Person
-from keyturn.core.replay_gates import (
+from keyturn.core.lawful.gates import (
     SHADOW,
     Check,
     body,
@@ -30,7 +29,8 @@ from keyturn.core.replay_gates import (
     same_lineage,
     warrant_issued,
 )
-from keyturn.core.replay_trials import evidence, trial_advanced, trial_ended, trial_planned
+from keyturn.core.lawful.trials import evidence, trial_advanced, trial_ended, trial_planned
+from keyturn.core.policy import Person
 from keyturn.core.state import Lineage, State
 from keyturn.core.terms import NO_DIGEST, Instant, Verdict
 
