@@ -1,0 +1,109 @@
+"""The commands that compute again what was said: a trial to the bit, a whole log, a stranger's bundle.
+
+Never says more than was checked here and now; every problem is shown, none only counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyturn.cli import context
+from keyturn.cli.screens import permit as screen
+from keyturn.cli.screens import trial as trials
+from keyturn.core.events import TrialAdvanced
+
+if TYPE_CHECKING:
+    from keyturn.app import Replay
+
+UNTRUSTED = 3
+
+
+def trial_replay(args: argparse.Namespace) -> int:
+    """Compute a trial again from its logged scores: 3 when a bit differs."""
+    project = context.project(args)
+    state = project.state()
+    known = context.find("trial", args.trial, state.trials, where="`keyturn candidate show`")
+    events = tuple(
+        (index, event)
+        for index, event in project.entries(0, state.size)
+        if isinstance(event, TrialAdvanced) and event.trial == known.id
+    )
+    found = trials.replay(known, events)
+    code = 0 if found.equal else UNTRUSTED
+    if args.json:
+        context.emit({"trial": known.id, **_fields(found), "exit_code": code})
+        return code
+    sheet = context.sheet()
+    trials.show_replay(sheet, state, known, found)
+    context.out(sheet)
+    return code
+
+
+def _fields(value: object) -> dict[str, object]:
+    body = context.plain(value)
+    return dict(body) if isinstance(body, dict) else {}
+
+
+def log_replay(args: argparse.Namespace) -> int:
+    """Decide this project's whole log again."""
+    return _replayed(args, context.project(args).replay(context.teller(args)))
+
+
+def verify_log(args: argparse.Namespace) -> int:
+    """Recompute somebody's log and decide it again."""
+    from keyturn import app
+
+    trust = Path(args.trust) if args.trust else None
+    return _replayed(args, app.verify_log(Path(args.db), trust=trust, tell=context.teller(args)))
+
+
+def _replayed(args: argparse.Namespace, found: Replay) -> int:
+    code = UNTRUSTED if found.problems else 0
+    if args.json:
+        problems = [{"index": index, "rule": rule, "message": said} for index, rule, said in found.problems]
+        body = {"entries": found.entries, "decisions": found.decisions, "root": found.root_hex, "problems": problems}
+        context.emit({"equal": not found.problems, **body, "exit_code": code})
+        return code
+    sheet = context.sheet()
+    screen.replayed(
+        sheet, entries=found.entries, decisions=found.decisions, problems=found.problems, root=found.root_hex
+    )
+    context.out(sheet)
+    return code
+
+
+def verify_permit(args: argparse.Namespace) -> int:
+    """May this artifact be used, here, now: 3 with every doubt by its number when not."""
+    from keyturn import app
+
+    weights = Path(args.weights) if args.weights else None
+    found = app.verify_permit(
+        Path(args.bundle), trust=Path(args.trust), weights=weights, action=args.action, scope=args.scope
+    )
+    code = 0 if found.ok else UNTRUSTED
+    words = [word for word, holds in _words(unwitnessed=found.unwitnessed, simulated=found.simulated) if holds]
+    if args.json:
+        doubts = [{"check": number, "message": said, "help": help} for number, said, help in found.doubts]
+        body = {"ok": found.ok, "doubts": doubts, "permit": found.permit, "status": found.status}
+        context.emit({**body, "people": found.people, "banners": words, "weights": args.weights, "exit_code": code})
+        return code
+    sheet = context.sheet()
+    screen.verified(
+        sheet,
+        doubts=found.doubts,
+        permit=found.permit,
+        status=found.status,
+        people=found.people,
+        words=words,
+        weights=f"the files in {args.weights}" if args.weights else "",
+    )
+    if found.ok and weights is None:
+        sheet.say("no weights were looked at: `--weights DIR` hashes them", "yellow")
+    context.out(sheet)
+    return code
+
+
+def _words(*, unwitnessed: bool, simulated: bool) -> tuple[tuple[str, bool], ...]:
+    return ("UNWITNESSED", unwitnessed), ("SIMULATED PEOPLE", simulated)

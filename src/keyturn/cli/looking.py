@@ -1,0 +1,270 @@
+"""The commands that only look: each reads the state once and shows a screen or one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from keyturn.cli import context
+from keyturn.cli import dossier_screen as dossiers
+from keyturn.cli.screens import waiting as waits
+from keyturn.core import agenda
+from keyturn.core.agenda import next_step
+from keyturn.core.approval import row_of
+from keyturn.core.audit import pace_bound
+from keyturn.core.decision import decide
+from keyturn.core.dossier import as_request
+from keyturn.core.errors import MalformedInput
+from keyturn.core.events import to_json
+from keyturn.core.state import Dossier, State
+from keyturn.core.terms import Instant
+
+
+def status(args: argparse.Namespace) -> int:
+    """What waits for whom; the exit code is 6 while a halt stands, else 0."""
+    from keyturn.cli.screens import status as screen
+
+    project = context.project(args)
+    state, head, now = project.state(), project.head(), context.now()
+    step = next_step(state, now)
+    what = waits.waiting(state, step, now)
+    if args.json:
+        context.emit(_status_body(state, what, root=head.root_hex, witnessed=head.witnessed))
+    else:
+        sheet = context.sheet()
+        screen.show(sheet, state, what, now, root_hex=head.root_hex, witnessed=head.witnessed)
+        context.out(sheet)
+    return 6 if isinstance(step, agenda.Halted) else 0
+
+
+def _status_body(state: State, what: waits.Waiting, *, root: str, witnessed: bool) -> dict[str, object]:
+    lineage = state.lineage
+    return {
+        "word": what.word,
+        "waits_for": what.sentence,
+        "next": [command for command, _ in what.commands],
+        "banners": waits.banners(state, witnessed=witnessed),
+        "generation": lineage.parent.number if lineage else None,
+        "level": lineage.level if lineage else None,
+        "pace": {"unaudited": lineage.unaudited, "unaudited_max": pace_bound(state)} if lineage else None,
+        "warrant": state.warrant,
+        "halt": state.halt,
+        "candidates": {name: candidate.status for name, candidate in state.candidates.items()},
+        "incidents": list(state.incidents),
+        "revoked": state.revoked,
+        "log": {"size": state.size, "published": state.published, "root": root, "witnessed": witnessed},
+    }
+
+
+def find_dossier(state: State, prefix: str | None, now: Instant) -> Dossier:
+    """The dossier whose digest begins so, or that is about the candidate named so; without a name, what waits."""
+    if not prefix:
+        step = next_step(state, now)
+        if isinstance(step, agenda.Hold):
+            return step.dossier
+        if isinstance(step, agenda.Halted) and step.dossier is not None:
+            return step.dossier
+        raise MalformedInput("no dossier waits for people now", help="name one: a digest or a candidate")
+    candidate = state.candidates.get(prefix)
+    if candidate is not None:
+        if not candidate.dossier:
+            raise MalformedInput(f"candidate `{prefix}` has no dossier yet", help="it is sealed once its trials ended")
+        return state.dossiers[candidate.dossier]
+    known = {digest.removeprefix("sha256:"): dossier for digest, dossier in state.dossiers.items()}
+    return context.find("dossier", prefix.removeprefix("sha256:"), known, where="`keyturn status`")
+
+
+def dossier_show(args: argparse.Namespace) -> int:
+    """Everything that a decision rests on."""
+    state, now = context.project(args).state(), context.now()
+    dossier = find_dossier(state, args.dossier, now)
+    if not args.json:
+        sheet = context.sheet()
+        dossiers.show(sheet, state, dossier, now)
+        context.out(sheet)
+        return 0
+    request = as_request(dossier)
+    decision = decide(state, request, now)
+    row = row_of(state, request)
+    word, _, sentence = dossiers.verdict(state, dossier, now)
+    body = {
+        "dossier": dossier.digest,
+        "word": word,
+        "sentence": sentence,
+        "cleared": decision.cleared,
+        "findings": decision.findings,
+        "missing": waits.missing_roles(state, dossier, now) if row else [],
+        "approvals": [
+            {"approve": each.approve, "index": each.index, **to_json(each.event)} for each in dossier.approvals
+        ],
+        "used": dossier.used,
+        "index": dossier.index,
+        "document": dossier.document,
+        "banners": waits.banners(state),
+    }
+    context.emit(body)
+    return 0
+
+
+def candidate_show(args: argparse.Namespace) -> int:
+    """What became of a candidate and why."""
+    state = context.project(args).state()
+    candidate = context.find("candidate", args.candidate, state.candidates, where="`keyturn lineage show`")
+    if args.json:
+        context.emit({**_mapping(candidate), "banners": waits.banners(state)})
+        return 0
+    sheet = context.sheet()
+    dossiers.candidate(sheet, state, candidate)
+    context.out(sheet)
+    return 0
+
+
+def _mapping(value: object) -> dict[str, object]:
+    body = context.plain(value)
+    return dict(body) if isinstance(body, dict) else {}
+
+
+def trial_show(args: argparse.Namespace) -> int:
+    """A trial's plan, its bets, and what it showed."""
+    from keyturn.cli.screens import trial as screen
+
+    state = context.project(args).state()
+    known = context.find("trial", args.trial, state.trials, where="`keyturn candidate show`")
+    if args.json:
+        context.emit({**_mapping(known), "banners": waits.banners(state)})
+        return 0
+    sheet = context.sheet()
+    screen.show(sheet, state, known)
+    context.out(sheet)
+    return 0
+
+
+def lineage_show(args: argparse.Namespace) -> int:
+    """The lineage drawn; `--svg` writes the picture too."""
+    from keyturn.cli.lineage_svg import lineage_svg
+    from keyturn.cli.lineage_text import lineage_text
+    from keyturn.cli.screens.rail import rail
+
+    state = context.project(args).state()
+    if args.svg:
+        Path(args.svg).write_text(lineage_svg(state), encoding="utf-8")
+    if args.json:
+        found = rail(state)
+        context.emit({**_mapping(found), "svg": args.svg, "banners": waits.banners(state)})
+        return 0
+    sheet = context.sheet()
+    print(lineage_text(state, colour=sheet.paint.colour, width=sheet.width), end="")
+    if args.svg:
+        print(f"the picture is in {args.svg}")
+    return 0
+
+
+def permit_show(args: argparse.Namespace) -> int:
+    """What a permit allows, and whether it still does; writes what a loading node needs where asked."""
+    from keyturn.cli.screens import permit as screen
+
+    project = context.project(args)
+    state, now = project.state(), context.now()
+    newest = next(reversed(list(state.permits)), "")
+    permit = context.find("permit", args.permit or newest, state.permits, where="`keyturn log list`")
+    if args.bundle:
+        project.bundle(permit.permit, Path(args.bundle))
+    if args.trust:
+        project.write_trust(Path(args.trust))
+    word, _, why = screen.standing(state, permit, now)
+    if args.json:
+        written = {"bundle": args.bundle, "trust": args.trust}
+        context.emit({"word": word, "why": why, "permit": permit, "banners": waits.banners(state), **written})
+        return 0
+    sheet = context.sheet()
+    screen.show(sheet, state, permit, now)
+    for name, path in (("bundle", args.bundle), ("trust", args.trust)):
+        if path:
+            sheet.entry(name, f"written to {path}")
+    if args.bundle:
+        trust = args.trust or "FILE"
+        sheet.command(f"keyturn verify permit {args.bundle} --trust {trust} --weights DIR")
+    context.out(sheet)
+    return 0
+
+
+def log_list(args: argparse.Namespace) -> int:
+    """Events in their order, one line each: the newest, or those after an index."""
+    from keyturn.cli.screens import events as screen
+
+    if args.limit < 1:
+        raise MalformedInput(f"`--limit {args.limit}` shows nothing; 1 or more is expected", help="`--limit 50`")
+    project = context.project(args)
+    size = project.head().size
+    start = max(0, size - args.limit) if args.after is None else _index(args.after) + 1
+    entries = project.entries(start, args.limit)
+    after = entries[-1][0] if entries and entries[-1][0] + 1 < size else None
+    if args.json:
+        events = [{"index": index, **to_json(event)} for index, event in entries]
+        context.emit({"items": events, "size": size, "next": after})
+        return 0
+    sheet = context.sheet(lists=True)
+    for index, event in entries:
+        screen.line(sheet, index, event)
+    if after is not None:
+        sheet.line(f"… {size - after - 1} more: `keyturn log list --after {after}`")
+    elif not entries:
+        sheet.line(f"no entry after {args.after}; the log holds {size}")
+    context.out(sheet)
+    return 0
+
+
+def _index(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise MalformedInput(f"`{text}` is no index of the log; a whole number is expected", help="`--after 100`")
+    return int(text)
+
+
+def incident_list(args: argparse.Namespace) -> int:
+    """Every incident, newest last."""
+    from keyturn.cli.screen import safe, utc
+
+    state = context.project(args).state()
+    shown, after = context.page(list(state.incidents.items()), after=args.after, limit=args.limit)
+    if args.json:
+        items = [{**_mapping(each), "moments": list(each.moments)} for each in shown]
+        context.emit({"items": items, "total": len(state.incidents), "next": after, "banners": waits.banners(state)})
+        return 0
+    sheet = context.sheet()
+    rows = []
+    for each in shown:
+        exercise = "EXERCISE " if each.exercise else ""
+        aware = "" if each.moments else " (nobody signed awareness)"
+        summary = f"{exercise}{safe(each.summary, 160)}{aware}"
+        rows.append((safe(each.id, 14), utc(each.detected_at), safe(each.kind, 16), summary))
+    if rows:
+        sheet.table(("incident", "detected", "kind", "what happened"), rows)
+    else:
+        sheet.line("no incident")
+    if after:
+        sheet.line(f"… more: `keyturn incident list --after {safe(after, 40)}`")
+    context.out(sheet)
+    return 0
+
+
+def incident_show(args: argparse.Namespace) -> int:
+    """What happened, and which legal clocks run."""
+    from keyturn.cli.screens import stop as screen
+
+    project = context.project(args)
+    state, now = project.state(), context.now()
+    about = context.find("incident", args.incident, state.incidents, where="`keyturn incident list`")
+    clocks = project.clocks(about.id)
+    if args.draft:
+        Path(args.draft).write_text(project.draft(about.id), encoding="utf-8")
+    if args.json:
+        moments = {name: event.moment_at for name, event in about.moments.items()}
+        body = {**_mapping(about), "moments": moments, "clocks": clocks, "draft": args.draft}
+        context.emit({**body, "banners": waits.banners(state)})
+        return 0
+    sheet = context.sheet()
+    screen.incident(sheet, state, about, clocks, now)
+    if args.draft:
+        sheet.line(f"the draft is in {args.draft}; it says what it lacks")
+    context.out(sheet)
+    return 0

@@ -1,0 +1,129 @@
+"""The policy, its people and this machine: what is allowed to whom, what a change would do, what is missing here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from keyturn.cli.screen import Sheet, count, safe
+from keyturn.core.policy import Person, Policy
+from keyturn.core.terms import Custody
+
+EFFECTS = {"tightens": "green", "tightening": "green", "loosens": "red", "loosening": "red"}
+
+
+class Change(Protocol):
+    """One difference between two policies, as `keyturn.app` hands it over."""
+
+    @property
+    def path(self) -> str:
+        """Where."""
+
+    @property
+    def old(self) -> object:
+        """What it was."""
+
+    @property
+    def new(self) -> object:
+        """What it would be."""
+
+    @property
+    def effect(self) -> str:
+        """What that does."""
+
+    @property
+    def why(self) -> str:
+        """Why it does that."""
+
+
+class Looked(Protocol):
+    """One thing that `keyturn doctor` looked at."""
+
+    @property
+    def name(self) -> str:
+        """What was looked at."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is well."""
+
+    @property
+    def what(self) -> str:
+        """What was found."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+
+
+def explained(sheet: Sheet, policy: Policy, prose: Sequence[str]) -> None:
+    """A sound policy in prose, with the warnings that people should not overlook."""
+    sheet.line(sheet.paint(f"✔ the policy of `{safe(policy.name, 60)}` is sound", "green", "bold"))
+    for warning in warnings(policy):
+        sheet.say(f"! {warning}", "yellow", hang=2)
+    sheet.rule()
+    for sentence in prose:
+        sheet.say(f"· {safe(sentence, 500)}", indent=2, hang=4)
+
+
+def warnings(policy: Policy) -> tuple[str, ...]:
+    """What is legal but weak, in words."""
+    found = []
+    if policy.single_person:
+        found.append("SINGLE PERSON: one signature releases; nobody looks over that shoulder")
+    if policy.custody_least is Custody.SHARED_ACCOUNT:
+        found.append("keys may lie in the governor's own account: that does not protect against the operator")
+    if policy.witnesses.required == 0:
+        found.append("UNWITNESSED: no independent party cosigns the log, so its operator could rewrite it")
+    if any(person.simulated for person in policy.people):
+        found.append("SIMULATED PEOPLE: their signatures are worth nothing outside a demo")
+    return tuple(found)
+
+
+def changes(sheet: Sheet, found: Sequence[Change]) -> None:
+    """Each difference with what it does: tightening is free, loosening waits for the quorum."""
+    if not found:
+        sheet.line(sheet.paint("✔ the file says what was adopted", "green", "bold"))
+        return
+    loosens = [each for each in found if EFFECTS.get(each.effect) != "green"]
+    free = "all of it tightens: it takes effect when adopted" if not loosens else ""
+    waits = f"{len(loosens)} do not tighten: the whole waits for the quorum of `amend`"
+    sheet.say(f"{count(len(found), 'difference')}: {free or waits}", "bold")
+    sheet.rule()
+    for each in found:
+        tone = EFFECTS.get(each.effect, "yellow")
+        sheet.line(f"  {sheet.paint(safe(each.effect, 16), tone, 'bold')}  {safe(each.path, 60)}")
+        sheet.say(f"{safe(each.old, 120)} → {safe(each.new, 120)}", indent=4)
+        sheet.say(safe(each.why, 300), "dim", indent=4)
+
+
+def people(sheet: Sheet, policy: Policy, persons: Iterable[Person]) -> None:
+    """Who is enrolled, in which roles, with keys kept where."""
+    rows = []
+    for person in persons:
+        keys = ", ".join(f"{key.kind} ({key.custody})" for key in person.keys) or "no key"
+        gates = sorted({row.action.value for row in policy.gates for seat in row.quorum if seat.role in person.roles})
+        rows.append(
+            (safe(person.id, 20), safe(", ".join(person.roles), 28), f"{safe(keys, 80)}; seats at {', '.join(gates)}")
+        )
+    sheet.table(("person", "roles", "keys, and the gates with a seat for them"), rows)
+    for warning in warnings(policy):
+        sheet.say(f"! {warning}", "yellow", hang=2)
+
+
+def doctor(sheet: Sheet, *, tier: str, rows: Sequence[Looked], weaker: Sequence[str]) -> None:
+    """What this machine gives, and what to do about what it lacks."""
+    lacking = [row for row in rows if not row.ok]
+    head = f"this machine gives sandbox tier {safe(tier, 8)}"
+    tail = "nothing is missing" if not lacking else f"{count(len(lacking), 'thing')} missing"
+    sheet.line(sheet.paint(f"{head}; {tail}", "bold", "yellow" if lacking else "green"))
+    sheet.rule()
+    for row in rows:
+        mark, tone = ("✔", "green") if row.ok else ("✖", "red")
+        sheet.say(f"{mark} {safe(row.name, 60)}: {safe(row.what, 300)}", tone, hang=2)
+        if row.remedy and not row.ok:
+            sheet.say(f"help: {safe(row.remedy, 400)}", "dim", indent=2)
+    if weaker:
+        sheet.title("WEAKER THAN ONE WOULD WISH")
+        for each in weaker:
+            sheet.say(f"· {safe(each, 300)}", "yellow", indent=2, hang=4)
