@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from keyturn.core.approval import artifact_of, row_of, why_not
 from keyturn.core.dossier import as_request
 from keyturn.core.errors import MalformedInput, UntrustedInput
@@ -68,12 +66,14 @@ def role_for(state: State, dossier: Dossier, person: Person) -> str:
 def give(log: Log, said: ApprovalTerms, *, public: str, sign: leaf.Sign) -> None:
     """Add the signed decision; one that would not count is refused with the reason, and nothing is written."""
     data = leaf.encode_approval(said, public=public, sign=sign)
-    event = leaf.decode(data, keyring(log.state))
-    after = evolve(log.state, event)
+    log.append_signed(data, require=lambda: _require_counts(log, said, data))
+
+
+def _require_counts(log: Log, said: ApprovalTerms, data: bytes) -> None:
+    after = evolve(log.state, leaf.decode(data, keyring(log.state)))
     dossier = after.dossiers[said.dossier]
-    doubt = why_not(after, replace(dossier), dossier.approvals[-1], log.now())
+    doubt = why_not(after, dossier, dossier.approvals[-1], log.now())
     if doubt:
         raise UntrustedInput(
             f"this signature would not count: {doubt}", help="`keyturn policy check` shows who may sign"
         )
-    log.append_signed(data)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from keyturn.core.errors import Unavailable
+from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.core.events import Document
 
 REQUEST_BYTES_MAX = 4096
@@ -70,11 +70,19 @@ class ControlDoor:
         except (OSError, ValueError, AttributeError):
             # Whoever knocks wants a halt; an unreadable knock is halted on rather than ignored.
             by, reason = "somebody", "an unreadable request at the control socket"
-        receipt = self._halt(by, reason)
+        receipt = self._receipt(by, reason)
         try:
             connection.sendall(json.dumps(receipt).encode())
         except OSError:
             return  # the halt was done; only its answer had nobody to go to
+
+
+    def _receipt(self, by: str, reason: str) -> Document:
+        """Halt; a halt that could not be recorded is still answered for, and the door stays open."""
+        try:
+            return self._halt(by, reason)
+        except (KeyturnError, OSError) as fault:
+            return {"state": "UNPROVEN", "why": reason, "unknown": [f"the halt was not recorded: {fault}"]}
 
 
 def knock(path: Path, *, by: str, reason: str) -> Document | None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from keyturn.core import events as ev
 from keyturn.core.agenda import Seal
-from keyturn.core.decision import prepare
+from keyturn.core.decision import RULES, gate_must_have_a_row, prepare
 from keyturn.core.dossier import other_dossier, release_dossier
-from keyturn.core.finding import Request
+from keyturn.core.finding import REQUESTS, Decision, Refused, Request
 from keyturn.core.terms import NO_DIGEST, Digest, Json
 from keyturn.flow.governor import Governor
 from keyturn.flow.log import Log
@@ -26,13 +26,20 @@ def seal(governor: Governor, step: Seal) -> Digest:
     state, now = governor.state, governor.log.now()
     candidate = state.candidates[step.candidate]
     decision = prepare(state, Request("ReleaseCandidate", NO_DIGEST, candidate.name), now)
+    governor.stored(candidate.root, candidate.files)
     changes = diff(governor, candidate.parent, candidate.root)
     document = release_dossier(state, candidate, decision, changes=changes, nonce=governor.log.ids.new(), now=now)
     return _sealed(governor.log, document)
 
 
 def seal_other(log: Log, request: str, body: ev.Document) -> Digest:
-    """Seal the dossier of any other request and publish it, so that it can be signed."""
+    """Seal the dossier of any other request and publish it, so that it can be signed.
+
+    Raises `Refused` where the policy has no row for it: such a dossier could never clear, nor ever be open.
+    """
+    rowless = tuple(gate_must_have_a_row(log.state, Request(request, NO_DIGEST), log.now()))
+    if rowless:
+        raise Refused(Decision(REQUESTS[request], rowless, RULES, log.state.size))
     document = other_dossier(log.state, request, body, nonce=log.ids.new(), now=log.now())
     digest = _sealed(log, document)
     log.publish()

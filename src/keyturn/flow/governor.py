@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from keyturn.core.errors import MalformedInput
+from keyturn.core.errors import MalformedInput, TamperDetected
+from keyturn.core.events import Document
 from keyturn.core.policy import Policy
 from keyturn.core.state import Lineage, State
+from keyturn.core.terms import Digest
 from keyturn.flow.log import Log
 from keyturn.flow.ports import Artifacts, Halter, Improver, Latch, Trials
 from keyturn.verify.trust import Trust
+from keyturn.wire.digest import sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +49,16 @@ class Governor:
         if self.state.lineage is None:
             raise MalformedInput("no lineage is founded yet", help="`keyturn run` founds it, by quorum")
         return self.state.lineage
+
+    def stored(self, root: Digest, rows: Sequence[Document]) -> Mapping[str, bytes]:
+        """The files of this root as they lie sealed: exactly those of `rows`, read once, or `TamperDetected`."""
+        folder = self.artifacts.path(root)
+        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())} if folder.is_dir() else {}
+        wanted = {str(row["name"]): row["digest"] for row in rows}
+        for name in sorted({*files, *wanted}):
+            if name not in files or name not in wanted or sha256(files[name]) != wanted[name]:
+                raise TamperDetected(
+                    f"the stored file `{name}` of {root[:15]}… is not the one that was proposed",
+                    help="restore it from a copy; what was altered is not tried, not shown to people, not released",
+                )
+        return files

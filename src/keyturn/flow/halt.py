@@ -2,53 +2,125 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+
 from keyturn.core import events as ev
 from keyturn.core.agenda import Resume
-from keyturn.core.errors import Conflict
+from keyturn.core.errors import Conflict, KeyturnError, Unavailable
+from keyturn.core.state import State
+from keyturn.core.terms import Json
 from keyturn.flow.decided import decided
 from keyturn.flow.governor import Governor
+from keyturn.flow.incident import halting
 from keyturn.flow.log import Fact, Log
-from keyturn.flow.ports import Halter, Latch
+from keyturn.flow.ports import Alarm, Halter, Latch
 
 TRIES_MAX = 20
+TRACE_SECONDS = 2.0
+"""How long an interrupted step waits for the record of the halt that interrupted it."""
+
+STOPPED = "STOPPED"
+LATCHED = re.compile(r"(?:(h-[0-9a-f]{8}(?:-[0-9]+)?) )?([^:]*(?::[^ :][^:]*)*): (.*)", re.DOTALL)
+"""What a latch says: the halt's name, who asked for it, and why."""
 
 
-def halt(governor: Governor, *, by: str, reason: str) -> ev.Document:
-    """Kill, latch, kill what slipped in between, record; returns the receipt."""
-    return act_and_record(governor.log, governor.halter, governor.latch, by=by, reason=reason)
+def record_or_trip(governor: Governor, facts: Sequence[Fact], alarms: Sequence[Alarm]) -> bool:
+    """Record facts, and halt where the policy says so of one of the alarms; says whether it did.
+
+    What raised the alarm is dead already, so the request stands in the same append as the facts: a crash leaves both
+    or neither, and the next start does the rest. Without a log the halt acts all the same.
+    """
+    tripped = halting(governor.policy, alarms)
+    if tripped is None:
+        governor.log.record(*facts)
+        return False
+    by, name = f"tripwire:{tripped.kind}", _name()
+    try:
+        _append(governor.log, lambda: [*facts, *_request(governor.state, name, by, tripped.detail)])
+    except KeyturnError:
+        act(governor.halter, governor.latch, by=by, reason=tripped.detail, name=name)
+        raise
+    receipt = act(governor.halter, governor.latch, by=by, reason=tripped.detail, name=name)
+    record(governor.log, by=by, reason=tripped.detail, receipt=receipt)
+    return True
 
 
-def act_and_record(log: Log, halter: Halter, latch: Latch, *, by: str, reason: str) -> ev.Document:
-    """The halt itself and its record, for who has the log at hand."""
-    receipt = act(halter, latch, by=by, reason=reason)
-    record(log, by=by, reason=reason, receipt=receipt)
-    return receipt
+def act(halter: Halter, latch: Latch, *, by: str, reason: str, name: str = "") -> ev.Document:
+    """Kill, latch, and kill what slipped in between; needs no log, so it works without one.
 
-
-def act(halter: Halter, latch: Latch, *, by: str, reason: str) -> ev.Document:
-    """Kill, latch, and kill what slipped in between; needs no log, so it works without one."""
+    The receipt names the halt that the latch stands for, so that log and latch speak of the same one.
+    """
     first = halter.halt_all(reason)
     # A crash from here on leaves the latch: nothing is launched, and the next start records the halt.
-    latch.set(f"{by}: {reason}")
+    unlatched = _latch(latch, f"{name or _name()} {by}: {reason}")
     second = halter.halt_all(reason)  # whatever was being launched while the latch was being set
-    return first if second.get("processes_before") in (0, None) else second
+    nothing_new = second.get("state") == STOPPED and second.get("processes_before") in (0, None)
+    receipt = {**(first if nothing_new else second), "halt": _read(latch.reason() or "")[0] or name}
+    if not unlatched:
+        return receipt
+    known = receipt.get("unknown")
+    unknown: list[Json] = [*known, unlatched] if isinstance(known, list) else [unlatched]
+    return {**receipt, "state": "UNPROVEN", "unknown": unknown}
+
+
+def _latch(latch: Latch, why: str) -> str:
+    """Set the latch; what went wrong with it, if anything: a full disk must not keep the halt from going on."""
+    try:
+        latch.set(why)
+    except (OSError, KeyturnError) as fault:
+        return f"the latch could not be set, so nothing on disk remembers this halt: {fault}"
+    return ""
 
 
 def record(log: Log, *, by: str, reason: str, receipt: ev.Document) -> None:
     """Write the halt down, whoever else is writing."""
-    for _ in range(TRIES_MAX):
-        log.refresh()
+    log.refresh()
+    named = str(receipt.get("halt") or _name())
+    said = {key: value for key, value in receipt.items() if key != "halt"}
+
+    def facts() -> list[Fact]:
+        request = _request(log.state, named, by, reason)
         standing = log.state.halt
-        name = standing.id if standing else f"h-{log.ids.new()[:8]}"
-        facts: list[Fact] = [_settled(name, receipt)]
-        if standing is None:
-            facts.insert(0, _requested(name, by, reason))
+        name = standing.id if standing else _free(log.state, named)
+        return [*request, _settled(name, said)]
+
+    _append(log, facts)
+
+
+def _append(log: Log, facts: Callable[[], list[Fact]]) -> None:
+    """Append facts that depend on whether a halt stands, looking again whenever somebody else wrote."""
+    for _ in range(TRIES_MAX):
         try:
-            log.append(*facts)
+            log.append(*facts())
         except Conflict:
-            continue
-        return
+            log.refresh()
+        else:
+            return
     raise Conflict("the log kept moving while a halt was to be recorded", help="`keyturn halt` again; the latch is set")
+
+
+def _request(state: State, name: str, by: str, reason: str) -> list[Fact]:
+    """The request, unless a halt stands already: two halts at once are one."""
+    return [] if state.halt else [_requested(_free(state, name), by, reason)]
+
+
+def _free(state: State, name: str) -> str:
+    """This name, or one derived from it if the latch of an earlier halt of that name was left over."""
+    taken = sum(halt.id == name or halt.id.startswith(f"{name}-") for halt in state.halts)
+    return f"{name}-{taken + 1}" if taken else name
+
+
+def _name() -> str:
+    return f"h-{secrets.token_hex(4)}"
+
+
+def _read(why: str) -> tuple[str, str, str]:
+    """Which halt a latch stands for, who asked for it, and why; a latch that says nothing still stands."""
+    match = LATCHED.fullmatch(why)
+    return (match[1] or "", match[2], match[3]) if match else ("", why, why)
 
 
 def _requested(name: str, by: str, reason: str) -> Fact:
@@ -56,17 +128,54 @@ def _requested(name: str, by: str, reason: str) -> Fact:
 
 
 def _settled(name: str, receipt: ev.Document) -> Fact:
-    if receipt.get("state") == "STOPPED":
+    if receipt.get("state") == STOPPED:
         return lambda stamp: ev.HaltProven(**stamp, halt=name, receipt=receipt)
     return lambda stamp: ev.HaltUnproven(**stamp, halt=name, receipt=receipt)
 
 
 def record_latched(governor: Governor) -> None:
-    """A latch without a halt in the log is a halt whose record a crash prevented: make it good."""
-    why = governor.latch.reason()
-    if why is not None and governor.state.halt is None:
-        by, _, reason = why.partition(": ")
-        record(governor.log, by=by, reason=reason or by, receipt=governor.halter.halt_all(why))
+    """Make good what a crash cut short.
+
+    A halt may be latched but not in the log, in the log but not carried out, or lifted in the log with its latch there.
+    """
+    governor.log.refresh()
+    standing, why = governor.state.halt, governor.latch.reason()
+    if standing is not None:
+        if standing.receipt is None or why is None:
+            receipt = act(governor.halter, governor.latch, by=standing.by, reason=standing.reason, name=standing.id)
+            if standing.receipt is None:
+                record(governor.log, by=standing.by, reason=standing.reason, receipt=receipt)
+    elif why is not None:
+        name, by, reason = _read(why)
+        if any(halt.id == name and halt.resumed for halt in governor.state.halts):
+            governor.latch.clear()
+        else:
+            receipt = {**governor.halter.halt_all(why), "halt": name}
+            record(governor.log, by=by, reason=reason, receipt=receipt)
+
+
+def trace(governor: Governor) -> None:
+    """After an interruption, wait until the halt behind it stands in the log; write it down if nobody does.
+
+    Raises `Unavailable` when nothing tells of a halt: something was stopped, so nothing goes on by itself.
+    """
+    until = time.monotonic() + TRACE_SECONDS
+    while governor.log.refresh().halt is None and time.monotonic() < until:
+        if _lifted(governor) and governor.latch.reason() is not None:
+            break
+        time.sleep(TRACE_SECONDS / 50)
+    record_latched(governor)
+    if governor.state.halt is None and not _lifted(governor):
+        raise Unavailable(
+            "a halt stopped what was under way, but neither the latch nor the log tells of it",
+            help="make room on the disk, then `keyturn halt` again; nothing goes on by itself",
+        )
+
+
+def _lifted(governor: Governor) -> bool:
+    """Whether what interrupted may be no more than the echo of a halt that a quorum has lifted."""
+    halts, why = governor.state.halts, governor.latch.reason()
+    return bool(halts) and halts[-1].resumed and (why is None or _read(why)[0] == halts[-1].id)
 
 
 def resume(log: Log, latch: Latch, step: Resume) -> None:
@@ -76,3 +185,6 @@ def resume(log: Log, latch: Latch, step: Resume) -> None:
         lambda stamp: ev.LoopResumed(**stamp, halt=step.halt.id, dossier=step.dossier.digest),
     )
     latch.clear()
+    log.refresh()
+    if log.state.halt is not None:  # another halt came in between, and found the old latch in its place
+        _latch(latch, f"{log.state.halt.id} {log.state.halt.by}: {log.state.halt.reason}")

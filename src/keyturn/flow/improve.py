@@ -10,8 +10,8 @@ from keyturn.core.agenda import Improve
 from keyturn.core.errors import Unavailable
 from keyturn.core.terms import Digest, Tier
 from keyturn.flow.governor import Governor
-from keyturn.flow.halt import halt
-from keyturn.flow.incident import alarm_facts, halting
+from keyturn.flow.halt import record_or_trip
+from keyturn.flow.incident import alarm_facts
 from keyturn.flow.log import Fact, Stamp
 from keyturn.flow.permit import load_generation
 from keyturn.flow.ports import Attested, Improved
@@ -35,10 +35,7 @@ def improve(governor: Governor, step: Improve) -> None:
         on_attested=lambda attested: record_attested(governor, f"improve:{step.attempt}", attested),
     )
     facts = _outcome(governor, step, result)
-    governor.log.record(*facts)
-    tripped = halting(governor.policy, result.alarms)
-    if tripped is not None:
-        halt(governor, by=f"tripwire:{tripped.kind}", reason=tripped.detail)
+    record_or_trip(governor, facts, result.alarms)
 
 
 def record_attested(governor: Governor, purpose: str, attested: Attested) -> None:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from keyturn.core import events as ev
-from keyturn.core.errors import Conflict, invariant
+from keyturn.core.errors import Conflict, UntrustedInput, invariant
 from keyturn.core.state import State
 from keyturn.core.terms import Digest, Instant
 from keyturn.flow.ports import Clock, Ids, Signer
 from keyturn.ledger import checkpoint, note
-from keyturn.ledger.history import History
+from keyturn.ledger.history import History, keyring
 from keyturn.ledger.store import Head, Store
 from keyturn.wire import leaf
 
@@ -111,19 +111,44 @@ class Log:
                 self.refresh()
         raise Conflict("the log kept moving while something was to be recorded", help="run the command again")
 
-    def append_signed(self, data: bytes) -> State:
-        """Append a leaf that a person signed; it is checked like any leaf that is read."""
-        return self._write([data])
+    def append_signed(self, data: bytes, *, require: Callable[[], None] = lambda: None) -> State:
+        """Append a leaf that a person signed; it is checked like any leaf that is read.
+
+        Another writer in between only delays it, as long as `require` raises nothing about what holds by then.
+        """
+        for _ in range(RECORD_TRIES_MAX):
+            require()
+            try:
+                return self._write([data])
+            except Conflict:
+                self.refresh()
+        raise Conflict("the log kept moving while a signed statement was to be added", help="run the command again")
 
     def publish(self) -> State:
         """End the log with a status leaf and sign a checkpoint over it; a crash in between is made good here."""
-        saved = self.store.checkpoint()
-        ends_in_status = self.state.size > 0 and self.state.published == self.state.size
-        if not ends_in_status:
-            self.append(self._status)
-        if not ends_in_status or saved is None or checkpoint.parse_body(saved).size != self.head.size:
-            self._sign_head()
+        for _ in range(RECORD_TRIES_MAX):
+            if self.state.size > 0 and self.state.published == self.state.size:
+                break
+            try:
+                self.append(self._status)
+            except Conflict:
+                self.refresh()
+        self.sign_published()
         return self.state
+
+    def renew(self, seconds: float) -> None:
+        """Publish a fresh status when the last one is older than this, so that what rests on it still loads."""
+        size = self.state.published
+        last = leaf.decode(self.store.leaf(size - 1), keyring(self.state)).at if size else 0
+        if self.now() - last > seconds * 1000:
+            self.record(self._status)
+            self.sign_published()
+
+    def sign_published(self) -> None:
+        """Sign the checkpoint that ends in the last status, where a crash came between the two."""
+        size, saved = self.state.published, self.store.checkpoint()
+        if size and (saved is None or checkpoint.parse_body(saved).size < size):
+            self._sign(Head(size, self.store.root_at(size)))
 
     def _leaf(self, fact: Fact, actor: str) -> bytes:
         current = self.state.current
@@ -165,13 +190,18 @@ class Log:
             simulated=state.project.demo if state.project else False,
         )
 
-    def _sign_head(self) -> None:
+    def _sign(self, head: Head) -> None:
         project, key = self.state.project, self.log_key
         if project is None or key is None:
             invariant(False, "only the governor publishes checkpoints")
             return
-        head = checkpoint.Checkpoint(project.origin, self.head.size, self.head.root)
-        self.store.save_checkpoint(self.head.size, self.head.root, checkpoint.sign(head, key))
+        if note.Verifier(project.origin, key.public).vkey != project.log_key:
+            raise UntrustedInput(
+                "the log key is not the one of the founding; nobody would accept what it signs",
+                help="restore the log key of this project",
+            )
+        said = checkpoint.Checkpoint(project.origin, head.size, head.root)
+        self.store.save_checkpoint(head.size, head.root, checkpoint.sign(said, key))
 
 
 def _still_stands(store: Store, head: Head) -> bool:

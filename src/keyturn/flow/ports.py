@@ -99,12 +99,16 @@ class Bank:
 
 @dataclass(frozen=True, slots=True)
 class BlockRead:
-    """A block as it was read: the values in committed order, what went wrong, and the process after it."""
+    """A block as it was read: the values in committed order, what went wrong, and the process after it.
+
+    `alarms` are those that were raised since the block before.
+    """
 
     start: int
     values: tuple[float, ...]
     faults: tuple[str, ...]
     process: Process
+    alarms: tuple[Alarm, ...] = ()
 
 
 class TrialSession(Protocol):
@@ -126,7 +130,8 @@ class TrialSession(Protocol):
         on_block: Callable[[BlockRead], None],
     ) -> tuple[Alarm, ...]:
         """Ask block by block from `process.n` on. `members` maps `candidate` and, where needed, the reference to
-        files. Raises `Unavailable` when sandbox or grader failed, `Interrupted` on a halt.
+        files. Returns the alarms that no block reported. Raises `Unavailable` when sandbox or grader failed,
+        `Interrupted` on a halt.
         """
 
 

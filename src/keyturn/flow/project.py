@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from keyturn.core import events as ev
 from keyturn.core.agenda import Found
+from keyturn.core.dossier import open_dossier
 from keyturn.core.errors import MalformedInput
+from keyturn.core.finding import Request
 from keyturn.core.policy import Policy
 from keyturn.core.state import Candidate
 from keyturn.core.terms import NEVER, NO_DIGEST, Digest
@@ -80,7 +82,9 @@ def found_lineage(governor: Governor, step: Found, files: Mapping[str, bytes] | 
         _seal(governor, files)
         return
     state = governor.state
-    dossier = next(d for d in state.dossiers.values() if d.document.get("request") == "FoundLineage" and not d.used)
+    dossier = open_dossier(state, Request("FoundLineage", NO_DIGEST), governor.log.now())
+    if dossier is None:
+        return  # its window ended since it was decided: the next step seals a new one
     shape = _founder_shape(dossier.document)
     governor.log.append(
         decided(step.decision, dossier.digest),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from keyturn.core import agenda
 from keyturn.core.agenda import Step, next_step
-from keyturn.core.errors import Conflict, invariant
+from keyturn.core.errors import Conflict, Unavailable, invariant
 from keyturn.flow import dossier, halt, improve, permit, project, trial, warrant
 from keyturn.flow.governor import Governor
 from keyturn.flow.ports import Interrupted
@@ -14,10 +14,14 @@ from keyturn.flow.ports import Interrupted
 STOPS = (agenda.Hold, agenda.AwaitAudit, agenda.AwaitWarrant, agenda.Halted)
 """The steps at which the governor can only wait."""
 
+SEALED = (agenda.Improve, agenda.Try)
+"""The steps during which something runs sealed."""
+
 
 def run(governor: Governor, *, founder: Mapping[str, bytes] | None = None) -> Step:
     """Go on until people are needed, and return what is waited for. May be killed at any moment and run again."""
     halt.record_latched(governor)
+    governor.log.sign_published()
     while True:
         governor.log.refresh()
         step = next_step(governor.state, governor.log.now())
@@ -28,7 +32,15 @@ def run(governor: Governor, *, founder: Mapping[str, bytes] | None = None) -> St
         except Conflict:
             continue  # somebody else wrote: read again, decide again
         except Interrupted:
-            continue  # a halt was recorded, or is about to be: the agenda will say
+            halt.trace(governor)  # a halt was recorded, or is about to be: the agenda will say
+        except Unavailable:
+            if not isinstance(step, SEALED) or not _halting(governor):
+                raise
+            halt.trace(governor)  # the sandbox went away because somebody halted it by their own hand
+
+
+def _halting(governor: Governor) -> bool:
+    return governor.latch.reason() is not None or governor.log.refresh().halt is not None
 
 
 def _act(governor: Governor, step: Step, founder: Mapping[str, bytes] | None) -> None:
