@@ -113,9 +113,9 @@ def start(config: dict[str, object]) -> int:
     if not pid:
         try:
             become(config)
-        except BaseException as error:  # noqa: BLE001 - whatever went wrong here must not run on as a second init
-            os.write(2, f"keyturn: the subject could not be started: {error}\n".encode(errors="replace"))
-        finally:
+        finally:  # whatever went wrong, this must not run on as a second init
+            why = f"keyturn: the subject could not be started: {sys.exc_info()[1]}\n"
+            os.write(2, why.encode(errors="replace"))
             os._exit(FAILED_BEFORE_EXEC)
     for fd in STDIO_FDS:
         os.close(fd)
@@ -195,10 +195,10 @@ def main() -> None:
             lease.send(b"X" + str(end).encode())
         except OSError:
             pass
-    except BaseException as error:  # noqa: BLE001 - any doubt ends the sandbox, and says why to the governor alone
-        sys.stderr.write(f"keyturn init: {error!r}\n")
-        sys.stderr.flush()
-    finally:
+    finally:  # any doubt ends the sandbox, and says why to the governor alone
+        error = sys.exc_info()[1]
+        if error is not None:
+            os.write(2, f"keyturn init: {error!r}\n".encode(errors="replace"))
         os._exit(2)
 
 

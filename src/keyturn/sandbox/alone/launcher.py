@@ -122,9 +122,8 @@ def serve(channel: socket.socket, request: dict[str, object], fds: list[int]) ->
     if pid == 0:
         try:
             become(request, fds)
-        except BaseException as error:  # noqa: BLE001 - a child that goes on here would be a second launcher
-            os.write(fds[4], f"keyturn launcher: {error}\n".encode(errors="replace"))
-        finally:
+        finally:  # a child that went on here would be a second launcher
+            os.write(fds[4], f"keyturn launcher: {sys.exc_info()[1]}\n".encode(errors="replace"))
             os._exit(125)
     socket.send_fds(channel, [json.dumps({"pid": pid}).encode()], [pidfd])
     os.close(pidfd)

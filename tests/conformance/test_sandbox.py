@@ -1,0 +1,287 @@
+"""What every sandbox keeps of the port's promises: the real one and the fake are held to the same suite."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from keyturn.core.errors import Unavailable
+from keyturn.sandbox.bubblewrap import Bubblewrap
+from keyturn.sandbox.port import Backend, Decoy, DecoyOpened, Limits, Purpose, Running, Spec
+from tests.sandbox.fake import FakeBackend, FakeSubject, Room
+
+LIMITS = Limits(memory_bytes=256 << 20, processes_max=16, wall_seconds=20, out_bytes=1 << 20, tmp_bytes=1 << 20)
+
+CODES = {
+    "succeed": "pass",
+    "fail": "raise SystemExit(3)",
+    "stay": "import time; time.sleep(60)",
+    "speak": "import sys; sys.stderr.write('x' * 50_000 + 'the end')",
+    "echo": "import sys\nwhile data := sys.stdin.buffer.read1(): sys.stdout.buffer.write(data); sys.stdout.flush()",
+    "flood": "import sys\nwhile True: sys.stdout.write('x' * 4096)",
+    "write": "open('/out/a', 'wb').write(b'aa'); open('/out/claim.json', 'wb').write(b'{}')",
+    "write more": "open('/out/a', 'wb').write(b'aa'); open('/out/b', 'wb').write(b'b')",
+    "leave": "import os, time\nfor n in range(2):\n    if os.fork() == 0: os.setsid(); time.sleep(60)",
+    "touch": "open('/decoy', 'w').close(); import time; time.sleep(60)",
+}
+
+
+def fail(room: Room) -> int:
+    return 3
+
+
+def stay(room: Room) -> int:
+    room.stopped.wait(60)
+    return 0
+
+
+def speak(room: Room) -> int:
+    room.diagnostics = b"x" * 50_000 + b"the end"
+    return 0
+
+
+def echo(room: Room) -> int:
+    while not room.stopped.is_set():
+        if select.select([room.stdin], [], [], 0.01)[0]:
+            data = os.read(room.stdin, 65536)
+            if not data:
+                return 0
+            os.write(room.stdout, data)
+    return 0
+
+
+def flood(room: Room) -> int:
+    os.set_blocking(room.stdout, False)
+    while not room.stopped.is_set():
+        if select.select([], [room.stdout], [], 0.01)[1]:
+            os.write(room.stdout, b"x" * 4096)
+    return 0
+
+
+def write(room: Room) -> int:
+    room.out |= {"a": b"aa", "claim.json": b"{}"}
+    return 0
+
+
+def write_more(room: Room) -> int:
+    room.out |= {"a": b"aa", "b": b"b"}
+    return 0
+
+
+def leave(room: Room) -> int:
+    room.left_running = 2
+    return 0
+
+
+def touch(room: Room) -> int:
+    room.touch("decoy", "opened")
+    room.touch("decoy", "written")
+    return stay(room)
+
+
+FAKES: dict[str, FakeSubject] = {
+    "succeed": lambda room: 0,
+    "fail": fail,
+    "stay": stay,
+    "speak": speak,
+    "echo": echo,
+    "flood": flood,
+    "write": write,
+    "write more": write_more,
+    "leave": leave,
+    "touch": touch,
+}
+
+
+@dataclass
+class Kit:
+    """A backend, how it is told what to do, and what was opened with it."""
+
+    backend: Backend
+    argv: Callable[[str], tuple[str, ...]]
+    opened: list[Any]
+
+    def spec(self, behaviour: str, purpose: Purpose = "improve", **changes: Any) -> Spec:
+        made = Spec(purpose, self.argv(behaviour), self.backend.runtime("python"), limits=LIMITS)
+        return replace(made, **changes)
+
+    def start(self, behaviour: str, purpose: Purpose = "improve", **changes: Any) -> Running:
+        running = self.backend.prepare(self.spec(behaviour, purpose, **changes)).go()
+        self.opened.append(running)
+        return running
+
+
+@pytest.fixture(params=["bubblewrap", "fake"])
+def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
+    if request.param == "fake":
+        made = Kit(FakeBackend(FAKES), lambda name: ("fake", name), [])
+    else:
+        place = tmp_path_factory.mktemp("sandbox")
+        real = Bubblewrap(place / "run", runtime_cache=place.parent / "runtime.json")
+        made = Kit(real, lambda name: ("python", "-I", "-S", "-c", CODES[name]), [])
+    yield made
+    for one in made.opened:
+        one.close()
+    made.backend.close()
+
+
+def test_a_run_ends_with_its_own_code(kit: Kit) -> None:
+    assert kit.start("succeed").wait().clean
+    end = kit.start("fail").wait()
+    assert (end.reason, end.code, end.clean) == ("exited", 3, False)
+
+
+def test_waiting_twice_gives_the_same_end(kit: Kit) -> None:
+    running = kit.start("succeed")
+    assert running.wait() == running.wait()
+
+
+def test_nothing_runs_before_the_word(kit: Kit) -> None:
+    parked = kit.backend.prepare(kit.spec("write", out=True))
+    kit.opened.append(parked)
+    time.sleep(0.1)
+    assert parked.tick()
+    running = parked.go()
+    assert running.wait().clean
+
+
+def test_two_attestations_of_one_configuration_are_equal(kit: Kit) -> None:
+    both = [kit.backend.prepare(kit.spec("succeed")) for _ in range(2)]
+    kit.opened += both
+    first, second = (parked.attest() for parked in both)
+    assert first == second
+    assert first.problems == ()
+
+
+def test_what_a_subject_says_is_kept_within_its_limit(kit: Kit) -> None:
+    end = kit.start("speak").wait()
+    assert len(end.diagnostics) == LIMITS.diagnostics_bytes_max
+    assert end.diagnostics.endswith(b"xthe end")
+
+
+def test_bytes_go_in_and_come_out(kit: Kit) -> None:
+    running = kit.start("echo", "answer")
+    running.send(b"hello", 5)
+    assert running.receive(5) == b"hello"
+    with pytest.raises(Unavailable):
+        running.receive(0.1)
+    assert running.tick()
+
+
+def test_an_improvement_has_no_pipes(kit: Kit) -> None:
+    running = kit.start("stay")
+    assert (running.stdin_fd, running.stdout_fd, running.decoy_fd) == (-1, -1, -1)
+
+
+def test_output_past_its_limit_is_refused(kit: Kit) -> None:
+    running = kit.start("flood", "answer", limits=replace(LIMITS, output_bytes_max=100_000))
+
+    def read_on() -> None:
+        while running.receive(5):
+            pass
+
+    with pytest.raises(Unavailable) as caught:
+        read_on()
+    assert caught.value.message == "the subject wrote more than 100000 bytes"
+
+
+def test_the_wall_ends_a_run(kit: Kit) -> None:
+    end = kit.start("stay", limits=replace(LIMITS, wall_seconds=0.2)).wait()
+    assert (end.reason, end.code, end.clean) == ("wall", None, False)
+    assert kit.start("stay").wait(timeout=0.2).reason == "wall"
+
+
+def test_a_lease_that_runs_out_ends_a_run(kit: Kit) -> None:
+    running = kit.start("stay", lease_seconds=0.2)
+    time.sleep(0.5)
+    assert running.wait().reason == "lease"
+
+
+def test_a_caller_may_halt_from_its_tick(kit: Kit) -> None:
+    assert kit.start("stay").wait(on_tick=lambda: False).reason == "halted"
+
+
+def test_a_halt_from_another_thread_ends_the_wait(kit: Kit) -> None:
+    running = kit.start("stay")
+    receipts = []
+    thread = threading.Timer(0.1, lambda: receipts.append(kit.backend.halt_all("a test")))
+    thread.start()
+    assert running.wait().reason == "halted"
+    thread.join()
+    assert [(one.state, one.survivors) for one in receipts] == [("STOPPED", 0)]
+
+
+def test_a_halt_is_idempotent(kit: Kit) -> None:
+    running = kit.start("stay")
+    receipt = running.halt("a test")
+    assert (receipt.state, receipt.why) == ("STOPPED", "a test")
+    assert running.halt("again") == receipt
+    assert not running.tick()
+
+
+def test_what_was_parked_before_a_halt_does_not_go(kit: Kit) -> None:
+    parked = kit.backend.prepare(kit.spec("succeed"))
+    kit.opened.append(parked)
+    kit.backend.halt_all("a test")
+    with pytest.raises(Unavailable):
+        parked.go()
+
+
+def test_declared_files_come_out_and_others_refuse(kit: Kit) -> None:
+    running = kit.start("write", out=True)
+    with pytest.raises(Unavailable):
+        running.collect((("a", 2),))
+    running.wait()
+    found = running.collect((("a", 2),))
+    assert (dict(found.files), found.findings) == ({"a": b"aa", "claim.json": b"{}"}, ())
+    assert [one.rule for one in running.collect((("a", 1),)).findings] == ["within_its_size"]
+    assert [one.rule for one in running.collect((("a", 2), ("z", 1))).findings] == ["every_declared_file"]
+    more = kit.start("write more", out=True)
+    more.wait()
+    assert [one.message for one in more.collect((("a", 2),)).findings] == ["`b` was not declared"]
+
+
+def test_a_sandbox_without_the_folder_gives_no_files(kit: Kit) -> None:
+    running = kit.start("succeed")
+    running.wait()
+    with pytest.raises(Unavailable):
+        running.collect(())
+
+
+def test_processes_left_behind_are_counted(kit: Kit) -> None:
+    end = kit.start("leave").wait()
+    assert (end.code, end.left_running, end.clean) == (0, 2, False)
+
+
+def test_a_touched_decoy_is_heard_of(kit: Kit) -> None:
+    running = kit.start("touch", decoys=(Decoy("decoy", "/decoy"),))
+    assert select.select([running.decoy_fd], [], [], 5)[0]
+    end = running.wait(on_tick=lambda: len(running.decoys()) < 2)
+    assert set(end.decoys) == {DecoyOpened("decoy", "opened"), DecoyOpened("decoy", "written")}
+
+
+def test_one_wakes_when_the_main_process_ends(kit: Kit) -> None:
+    running = kit.start("succeed")
+    until = time.monotonic() + 5
+    while running.tick():
+        assert time.monotonic() < until
+        select.select([running.wake_fd], [], [], 0.2)
+    assert running.wait().clean
+
+
+def test_a_sweep_of_nothing_is_proven(kit: Kit) -> None:
+    assert (kit.backend.sweep().state, kit.backend.sweep().processes_before) == ("STOPPED", 0)
+
+
+def test_closing_twice_does_no_harm(kit: Kit) -> None:
+    running = kit.start("stay")
+    running.close()
+    running.close()
+    assert not running.tick()
