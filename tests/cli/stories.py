@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -84,7 +86,13 @@ def released(story: Story, name: str, by: Sequence[tuple[str, str]] = (("ada", "
 
 def long_story(text: dict[str, Any] | None = None) -> Story:
     """Three released, two refused, one audit, one halt that was lifted, and one candidate that waits."""
-    story = loop(text or policy()).warrant(candidates=12)
+    return _long_story(json.dumps(text or policy())).copy()
+
+
+@functools.cache
+def _long_story(text: str) -> Story:
+    """Made once for each policy, because its trials take a while."""
+    story = loop(json.loads(text)).warrant(candidates=12)
     released(proposed(story, "c1", broken=0.02, score=0.15), "c1")
     rejected(proposed(story, "c2", broken=0.24, score=0.30), "c2")
     released(proposed(story, "c3", broken=0.03, score=0.38), "c3")

@@ -252,6 +252,12 @@ def test_wrong_usage_is_two_lines_and_2(terminal: Terminal, words: tuple[str, ..
     assert lines[1].startswith("help: `keyturn")
 
 
+def test_wrong_usage_is_one_object_for_a_script(terminal: Terminal) -> None:
+    code, body = terminal.json("trial", "show")
+    assert (code, body["exit_code"]) == (2, 2)
+    assert body["error"].endswith("TRIAL")
+
+
 # --- checks of what others hand over
 
 
