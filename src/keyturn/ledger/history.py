@@ -10,7 +10,11 @@ from collections.abc import Iterable
 from keyturn.core import events as ev
 from keyturn.core.errors import TamperDetected
 from keyturn.core.evolve import evolve
+from keyturn.core.policy import Policy
+from keyturn.core.policy_reading import read_policy
+from keyturn.core.replay import recheck
 from keyturn.core.state import State
+from keyturn.ledger import note
 from keyturn.wire import base64, canonical, leaf, signature
 from keyturn.wire.digest import sha256
 
@@ -48,30 +52,35 @@ def _check_digests(state: State, event: ev.Event) -> None:
         _must(event.dossier == sha256(canonical.encode(event.document)), "a dossier that its digest does not name")
     if isinstance(event, ev.PolicyAdopted):
         _must(event.digest == sha256(canonical.encode(event.document)), "a policy that its digest does not name")
-        if event.version == 1 and state.project is not None:
-            _check_genesis(state.project, event)
+        policy = read_policy(event.document)
+        if isinstance(policy, Policy) and state.project is not None:  # what is no policy, `evolve` refuses
+            _check_genesis(state.project, policy, event)
+            _check_adoption(state, policy, event)
 
 
-def _check_genesis(founded: ev.ProjectFounded, event: ev.PolicyAdopted) -> None:
+def _check_adoption(state: State, policy: Policy, event: ev.PolicyAdopted) -> None:
+    """A governor acts on no policy that could not be adopted: it keeps the people, and tightens or has its quorum."""
+    if state.current is not None:
+        _must(state.current.policy.people == policy.people, f"a policy {event.version} with other people or keys")
+        _must(state.current.policy.origin == policy.origin, f"a policy {event.version} of another project")
+    for finding in recheck(state, event):
+        _must(False, f"a policy {event.version} that could not be adopted: {finding.message}")
+
+
+def _check_genesis(founded: ev.ProjectFounded, policy: Policy, event: ev.PolicyAdopted) -> None:
     """Policy 1 is signed by every person whom it names, each with every key that it gives them."""
+    if event.version != 1:
+        return
     _must(leaf.genesis_digest(founded, event.document) == founded.genesis, "a first policy other than the founding one")
+    governor = (founded.service_key, note.parse_vkey(founded.log_key).public)
+    own = any(policy.holder(key) is not None for key in governor)
+    _must(not own, "a founding that gives a person the governor's own key")
     signed = {(str(each.get("person")), str(each.get("key"))): each for each in event.signatures}
-    for person, public in _named_keys(event.document):
+    for person, public in ((each.id, key.public) for each in policy.people for key in each.keys):
         said = signed.get((person, public))
         message = leaf.genesis_message(founded.genesis, person)
         good = said is not None and signature.verify(public, message, base64.decode(said.get("sig"), what="sig"))
         _must(good, f"a founding that `{person}` did not sign")
-
-
-def _named_keys(document: ev.Document) -> list[tuple[str, str]]:
-    found = []
-    people = document.get("people")
-    for person in people if isinstance(people, list) else []:
-        keys = person.get("keys") if isinstance(person, dict) else []
-        for key in keys if isinstance(keys, list) else []:
-            if isinstance(person, dict) and isinstance(key, dict):
-                found.append((str(person.get("id")), str(key.get("public"))))
-    return found
 
 
 def _must(holds: bool, what: str) -> None:

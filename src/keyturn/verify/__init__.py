@@ -1,4 +1,4 @@
-"""May these weights load, here, now, offline?
+"""Say whether these weights may load, here, now, offline.
 
 Never asks a server, never takes its trust root from what it checks, and never clears what it cannot read.
 """

@@ -1,4 +1,4 @@
-"""The permit bundle: one file with everything that shows a permit to somebody offline, and nothing that it asks to trust.
+"""The permit bundle: one file with all that shows a permit to somebody offline, and nothing that it asks to trust.
 
 It reads and writes bytes; `check` says what they are worth.
 """
@@ -30,7 +30,9 @@ class Proven:
 class Bundle:
     """A permit with its approvals, the policies adopted since genesis, and the status, all under one checkpoint.
 
-    `old_size` and `consistency` lead from what a loading node saw last to this checkpoint; 0 when it saw nothing.
+    `policies` are, in the order of the log, each adoption after policy 1 and before it, where people cleared it, the
+    dossier and the approvals that did: the governor's word alone loosens nothing (`chain`). `old_size` and
+    `consistency` lead from what a loading node saw last to this checkpoint; 0 when it saw nothing.
     """
 
     checkpoint: bytes

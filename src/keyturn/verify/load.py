@@ -12,11 +12,12 @@ from keyturn.core import events as ev
 from keyturn.core.errors import MalformedInput, UntrustedInput
 from keyturn.core.terms import Instant
 from keyturn.verify.bundle import Bundle
-from keyturn.verify.check import Checked, Doubt, check
+from keyturn.verify.check import Checked, check
+from keyturn.verify.doubt import Doubt
 from keyturn.verify.trust import Trust, remember
 from keyturn.wire import artifact
 
-READ_BYTES = 1 << 20
+_HELP = "load the released files"
 
 
 class Refused(UntrustedInput):
@@ -45,13 +46,14 @@ class Loaded:
 def load(path: Path, bundle: Bundle, *, trust: Trust, action: str, scope: str, now: Instant) -> Loaded:
     """Read, hash and compare; raises `Refused` with all reasons, and then hands out nothing.
 
-    Symbolic links are never followed, and each file is read once: what is returned is what was hashed.
+    Each file is read once: what is returned is what was hashed. A file that is a symbolic link is refused. What the
+    bundle proved about the log is remembered either way; raises `Conflict` or `Unavailable` as `remember` does.
     """
     checked = check(bundle, trust, action=action, scope=scope, now=now)
+    newer = remember(trust, checked.seen) if checked.seen is not None else trust
     files, doubts = _files(path, checked)
-    if doubts or checked.permit is None or checked.seen is None:
+    if doubts or checked.permit is None:
         raise Refused(doubts)
-    newer = remember(trust, checked.seen) if checked.seen != trust.seen else trust
     return Loaded(files, checked.permit, True, checked.permit.simulated, newer)
 
 
@@ -72,22 +74,25 @@ def _read(path: Path, checked: Checked, doubts: list[Doubt]) -> dict[str, bytes]
     if checked.permit is None:
         return {}
     allowed = {str(row.get("name")): row for row in checked.permit.files}
-    found = sorted(entry.name for entry in os.scandir(path)) if path.is_dir() else []
-    if found != sorted(allowed):
-        doubts.append(
-            Doubt(10, f"the folder holds {found}; {sorted(allowed)} are permitted", "load the released files")
-        )
+    try:
+        found = _names(path)
+        if found != sorted(allowed):
+            raise MalformedInput(f"the folder holds {found}; {sorted(allowed)} are permitted", help=_HELP)
+        files = {name: _read_once(path / name, _size(row)) for name, row in allowed.items()}
+        root = artifact.root(artifact.manifest(files))
+    except MalformedInput as fault:
+        doubts.append(Doubt(10, fault.message, fault.help))
         return {}
-    files = {}
-    for name, row in allowed.items():
-        try:
-            files[name] = _read_once(path / name, _size(row))
-        except MalformedInput as fault:
-            doubts.append(Doubt(10, fault.message, fault.help))
-            return {}
-    if artifact.root(artifact.manifest(files)) != checked.permit.root:
-        doubts.append(Doubt(10, "the bytes are not the ones that were permitted", "load the released files"))
+    if root != checked.permit.root:
+        doubts.append(Doubt(10, "the bytes are not the ones that were permitted", _HELP))
     return files
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(path))
+    except OSError as fault:
+        raise MalformedInput(f"the folder `{path}` cannot be read: {fault.strerror}", help=_HELP) from fault
 
 
 def _size(row: ev.Document) -> int:
@@ -96,15 +101,16 @@ def _size(row: ev.Document) -> int:
 
 
 def _read_once(path: Path, size: int) -> bytes:
+    # O_NONBLOCK: opening a pipe that someone put there must not hang.
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as fault:
-        raise MalformedInput(
-            f"`{path.name}` cannot be opened: {fault.strerror}", help="load the released files"
-        ) from fault
-    with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(file.fileno())
+        raise MalformedInput(f"`{path.name}` cannot be opened: {fault.strerror}", help=_HELP) from fault
+    try:
+        facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
-            message = f"`{path.name}` is no regular file of {size} bytes"
-            raise MalformedInput(message, help="load the released files")
-        return file.read(size + READ_BYTES)
+            raise MalformedInput(f"`{path.name}` is no regular file of {size} bytes", help=_HELP)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(size + 1)
+    finally:
+        os.close(handle)

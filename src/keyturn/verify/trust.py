@@ -6,12 +6,16 @@ adds the last head that it saw, so that nobody can show it an older world.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keyturn.core import events as ev
-from keyturn.core.errors import MalformedInput, UntrustedInput
+from keyturn.core.errors import Conflict, MalformedInput, Unavailable, UntrustedInput
 from keyturn.core.policy import Policy
 from keyturn.core.policy_reading import read_policy
 from keyturn.core.terms import Digest, Instant, Json
@@ -20,18 +24,20 @@ from keyturn.wire.leaf import genesis_digest
 
 _HELP = "get the trust file again from the people who founded the project, and compare its genesis by voice"
 _MEMBERS = {"v", "genesis", "founded", "policy", "seen"}
-_SEEN = {"size", "root", "at", "counter", "policy_version"}
+_SEEN_NUMBERS = ("size", "at", "counter", "policy_version")
+_ROOT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The newest head that this node accepted: tree size, root, the moment, the status counter, the policy number."""
+    """The newest head that was shown to this node: tree size, root in hexadecimal, and what its status said."""
 
     size: int = 0
     root: str = ""
     at: Instant = Instant(0)  # noqa: RUF009 - a moment is a plain number
     counter: int = 0
     policy_version: int = 0
+    revoked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ def decode(data: bytes) -> Trust:
     genesis = genesis_digest(founded, document)
     if body["genesis"] != genesis or founded.genesis != genesis:
         raise UntrustedInput("the trust file's genesis is not the digest of the policy and keys beside it", help=_HELP)
+    if (founded.name, founded.origin, founded.demo) != (policy.name, policy.origin, policy.demo):
+        raise UntrustedInput("the trust file's founding and policy name different projects", help=_HELP)
     return Trust(genesis, founded, policy, _seen(body["seen"]))
 
 
@@ -78,40 +86,88 @@ def encode(trust: Trust) -> bytes:
             "founded": ev.to_json(trust.founded),
             "policy": trust.policy.document,
             "seen": {
-                "size": seen.size,
                 "root": seen.root,
-                "at": seen.at,
-                "counter": seen.counter,
-                "policy_version": seen.policy_version,
+                "revoked": list(seen.revoked),
+                **{name: getattr(seen, name) for name in _SEEN_NUMBERS},
             },
         }
     )
 
 
 def remember(trust: Trust, seen: Seen) -> Trust:
-    """Keep the newest head, durably and atomically where the trust has a file."""
+    """Keep the newest head, durably and atomically where the trust has a file; it never goes backwards.
+
+    Raises `Conflict` when another load moved the file since it was read: what was checked, was checked against an
+    older memory. Raises `Unavailable` when it cannot be kept, for a node that forgets can be shown an older world.
+    """
     newer = replace(trust, seen=seen)
-    if trust.path is not None:
-        write(newer, trust.path)
+    if trust.path is None:
+        return newer
+    with _locked(trust.path):
+        kept = read(trust.path)
+        if kept.genesis != trust.genesis or kept.seen not in (trust.seen, seen):
+            message = "the trust file changed since it was read: another load has seen more of the log"
+            raise Conflict(message, help="load again; it will be checked against what was seen since")
+        if kept.seen != seen:
+            write(newer, trust.path)
     return newer
 
 
 def write(trust: Trust, path: Path) -> None:
-    """Write the trust file so that a crash leaves the old one or the new one."""
+    """Write the trust file so that a crash leaves the old one or the new one; raises `Unavailable`."""
     draft = path.with_suffix(f".{os.getpid()}.tmp")
-    with draft.open("wb") as file:
-        file.write(encode(trust))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        draft.unlink(missing_ok=True)
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with os.fdopen(handle, "wb") as file:
+            file.write(encode(trust))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        with _opened(path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
+            os.fsync(folder)
+    except OSError as fault:
+        raise _unkept(path, fault) from fault
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One writer at a time; the lock has a file of its own, because the trust file is replaced."""
+    try:
+        handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as fault:
+        raise _unkept(path, fault) from fault
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    handle = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _unkept(path: Path, fault: OSError) -> Unavailable:
+    message = f"the trust file `{path}` cannot be written: {fault.strerror}"
+    return Unavailable(message, help="keep it where this node can write; it must remember what it saw")
 
 
 def _seen(value: Json) -> Seen:
-    body = _fields(value, _SEEN, "seen")
-    numbers = {name: body[name] for name in _SEEN - {"root"}}
-    if any(not isinstance(each, int) or isinstance(each, bool) or each < 0 for each in numbers.values()):
-        raise MalformedInput("`seen` holds something that is not a whole number", help=_HELP)
-    return Seen(root=str(body["root"]), **numbers)  # type: ignore[arg-type]  # checked just above
+    body = _fields(value, {*_SEEN_NUMBERS, "root", "revoked"}, "seen")
+    numbers = [body[name] for name in _SEEN_NUMBERS]
+    size, at, counter, version = (each if type(each) is int and each >= 0 else -1 for each in numbers)
+    root, revoked = body["root"], body["revoked"]
+    whole = min(size, at, counter, version) >= 0
+    rooted = isinstance(root, str) and (_ROOT.fullmatch(root) is not None if size else root == "")
+    if not (whole and rooted and isinstance(revoked, list) and all(isinstance(each, str) for each in revoked)):
+        raise MalformedInput("`seen` holds something that no node remembers", help=_HELP)
+    return Seen(size, str(root), Instant(at), counter, version, tuple(str(each) for each in revoked))
 
 
 def _fields(value: Json, names: set[str] | None, what: str) -> dict[str, Json]:

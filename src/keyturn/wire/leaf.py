@@ -66,7 +66,7 @@ def decode(leaf: bytes, keys: Keyring | None) -> Event:
 
     Raises `MalformedInput` for what is no leaf and `UntrustedInput` for one that no known key signed.
     """
-    envelope = dsse.decode(leaf)
+    envelope = _envelope(leaf)
     if envelope.payload_type == EVENT_TYPE:
         event = ev.from_json(_object(envelope.payload))
         if isinstance(event, _STATEMENTS_ONLY):
@@ -83,6 +83,18 @@ def decode(leaf: bytes, keys: Keyring | None) -> Event:
     if keys is None:
         raise UntrustedInput("a log begins with its founding, not with a person's statement", help="do not trust it")
     return _by_person(envelope, said, keys)
+
+
+def _envelope(leaf: bytes) -> dsse.Envelope:
+    """The envelope, if these are its only possible bytes: whatever nobody signed would be room to write in."""
+    if len(leaf) > LEAF_BYTES_MAX:
+        message = f"an entry of {len(leaf)} bytes; {LEAF_BYTES_MAX} is the most"
+        raise MalformedInput(message, help="do not trust this log")
+    envelope = dsse.decode(leaf)
+    if dsse.encode(envelope) != leaf or len(envelope.signatures) != 1:
+        message = f"an entry with {len(envelope.signatures)} signature(s) or in a second spelling; one each is expected"
+        raise MalformedInput(message, help="somebody wrote into this entry after it was signed; do not trust this log")
+    return envelope
 
 
 def _payload(event: Event) -> tuple[str, bytes]:
@@ -132,8 +144,8 @@ def _service_event(said: statement.Statement) -> Event:
 
 
 def _signed(envelope: dsse.Envelope, public: str) -> bool:
-    message = envelope.signed()
-    return any(signature.verify(public, message, each.sig) for each in envelope.signatures)
+    only = envelope.signatures[0]
+    return only.keyid == signature.key_id(public) and signature.verify(public, envelope.signed(), only.sig)
 
 
 def _by_person(envelope: dsse.Envelope, said: statement.Statement, keys: Keyring) -> Event:
