@@ -177,10 +177,13 @@ def teller(args: argparse.Namespace) -> Callable[[str], None]:
 
 
 def find(kind: str, prefix: str, known: Mapping[str, V], *, where: str) -> V:
-    """What `prefix` names: exactly, or as the only one that begins so; an error lists what fits."""
+    """What `prefix` names: exactly, or as the only one that begins so; an error lists what fits.
+
+    In a name with parts each may be cut short: `c1/cen` is `c1-0741/centre`.
+    """
     if prefix in known:
         return known[prefix]
-    fitting = [name for name in known if prefix and name.startswith(prefix)]
+    fitting = [name for name in known if prefix and _begins(name, prefix)]
     if len(fitting) == 1:
         return known[fitting[0]]
     listed = fitting or list(known)
@@ -190,6 +193,11 @@ def find(kind: str, prefix: str, known: Mapping[str, V], *, where: str) -> V:
         message = f"`{safe(prefix, 80)}` fits {len(fitting)} {kind}s; one is expected"
         raise MalformedInput(message, help=f"write more of it: {names}{more}")
     raise MalformedInput(f"`{safe(prefix, 80)}` is no {kind} of this log", help=f"known: {names}{more} ({where})")
+
+
+def _begins(name: str, prefix: str) -> bool:
+    parts, wanted = name.split("/"), prefix.split("/")
+    return len(wanted) <= len(parts) and all(map(str.startswith, parts, wanted))
 
 
 def page(items: Sequence[tuple[str, V]], *, after: str | None, limit: int) -> tuple[list[V], str | None]:

@@ -63,7 +63,7 @@ class _Canvas:
     @property
     def step(self) -> float:
         """The distance of two columns."""
-        return max(STEP_MIN, (PAGE - LEFT - RIGHT) / max(self.columns - 1, 6))
+        return max(STEP_MIN, (PAGE - LEFT - RIGHT) / max(self.columns - 1, 4))
 
     @property
     def right(self) -> float:
@@ -254,7 +254,11 @@ def _panel(canvas: _Canvas, found: Rail, panel: _Panel, wild: Series) -> None:
     def y(value: float) -> float:
         return panel.top + PANEL - PANEL * min(max(value, 0.0), end) / end
 
-    metric = panel.threshold.metric if panel.threshold else "no threshold of this kind in the policy"
+    metric = (
+        panel.threshold.metric.removeprefix("charter.")
+        if panel.threshold
+        else "no threshold of this kind in the policy"
+    )
     canvas.text((LEFT - 60, panel.top - 14), f"{panel.word}: {metric}", "ink bold", 13)
     canvas.text((canvas.right, panel.top - 14), panel.sense, "soft", 12, anchor="end")
     _axes(canvas, panel, end)

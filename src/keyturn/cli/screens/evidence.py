@@ -10,6 +10,7 @@ from keyturn.core.dossier import claimed
 from keyturn.core.state import Candidate, State
 
 CELLS = 54
+LOOSER = "Intervals are looser than the bets that decide, so one may cross a line that was cleared."
 
 
 def measures(state: State, candidate: Candidate) -> tuple[Measure, ...]:
@@ -49,6 +50,8 @@ def table(sheet: Sheet, rows: Sequence[Measure]) -> None:
         _row(sheet, row)
     if rows:
         sheet.line(f"  {sheet.paint(LEGEND, 'dim')}")
+    if any(row.tone == "green" and row.kind != "claim" and row.high > row.line for row in rows):
+        sheet.say(LOOSER, "dim", indent=2)
 
 
 def _row(sheet: Sheet, row: Measure) -> None:
@@ -60,15 +63,15 @@ def _row(sheet: Sheet, row: Measure) -> None:
     left, right = figure(start, row.reference), figure(end, row.reference)
     drawn = sheet.paint(scale(row, CELLS, start=start, end=end), row.tone)
     sheet.line(f"{left.rjust(11)} ├{drawn}┤ {right}")
-    sheet.line(f"             {sheet.paint(safe(numbers(row), sheet.width - 13), 'dim')}")
+    sheet.say(numbers(row), "dim", indent=13)
 
 
 def numbers(row: Measure) -> str:
     """The figures of a measure in one line."""
     line = {"claim": "claim", "limit": "limit"}.get(row.kind, "line")
     margin = figure((row.margin + 1) / 2, row.reference)[1:] if row.reference else figure(row.margin)
-    bound = f"{line} {figure(row.line, row.reference)}, margin {margin}"
-    against = f" against {row.reference}" if row.reference else ""
+    bound = f"{line} {figure(row.line, row.reference)}" + (f", margin {margin}" if row.margin else "")
+    against = f" vs {row.reference}" if row.reference else ""
     if row.verdict == "missing":
         return f"no evidence · {bound}{against}"
     low, high = figure(row.low, row.reference), figure(row.high, row.reference)

@@ -57,13 +57,14 @@ class Looked(Protocol):
 
 
 def explained(sheet: Sheet, policy: Policy, prose: Sequence[str]) -> None:
-    """A sound policy in prose, with the warnings that people should not overlook."""
+    """A sound policy in prose; what is legal but weak stands out."""
     sheet.line(sheet.paint(f"✔ the policy of `{safe(policy.name, 60)}` is sound", "green", "bold"))
-    for warning in warnings(policy):
-        sheet.say(f"! {warning}", "yellow", hang=2)
     sheet.rule()
     for sentence in prose:
-        sheet.say(f"· {safe(sentence, 500)}", indent=2, hang=4)
+        inner = sentence.startswith(" ")
+        tone = "yellow" if sentence.partition(":")[0].isupper() else ""
+        mark = "" if inner else "· "
+        sheet.say(f"{mark}{safe(sentence.strip(), 500)}", tone, indent=6 if inner else 2, hang=6 if inner else 4)
 
 
 def warnings(policy: Policy) -> tuple[str, ...]:

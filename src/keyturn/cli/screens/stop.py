@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
@@ -119,8 +120,9 @@ def incident(sheet: Sheet, state: State, about: Incident, clocks: Iterable[Clock
     idle = [row for row in rows if not applies(row)]
     if idle:
         sheet.title(f"DO NOT APPLY ({len(idle)})")
-        for row in idle:
-            sheet.say(f"· {safe(row.regime, 100)}: {safe(row.why, 300)}", "dim", indent=2, hang=4)
+        for (regime, why), number_ in Counter((row.regime, row.why) for row in idle).items():
+            duties = f" ({number_} duties)" if number_ > 1 else ""
+            sheet.say(f"· {safe(regime, 100)}{duties}: {safe(why, 300)}", "dim", indent=2, hang=4)
     sheet.say("This is not legal advice.", "dim")
 
 
