@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from keyturn.core import betting
 from keyturn.core.betting import Process
@@ -99,7 +100,7 @@ Boundary = Callable[[str], None]
 
 @dataclass(slots=True)
 class FakeRunner:
-    """The fake; `alive` counts what would be running, `asked` keeps every item that was ever asked, `tier` is attested."""
+    """The fake; `alive` counts what would be running, `asked` keeps every item ever asked, `tier` is attested."""
 
     latch: Latch
     boundary: Boundary = lambda _: None
@@ -201,7 +202,7 @@ class FakeTrial:
     ) -> tuple[Alarm, ...]:
         """Ask block by block; see the port."""
         for member in sorted(members, reverse=True):
-            with self.runner.launched("trial", lambda attested, m=member: on_attested(m, attested)):
+            with self.runner.launched("trial", partial(on_attested, member)):
                 pass
         opened = bool(_read(members["candidate"])["exam"])
         while not finished(plan, process):

@@ -376,13 +376,15 @@ class World:
             assert log.state.current is not None
             warrant.ask(log, log.state.current.policy, candidates=candidates, level_ceiling=level, hours=hours)
 
-    def audit(self, person: str = "ada") -> None:
-        """A person reviews the newest generation."""
+    def audit(self, person: str = "ada", *, founder: bool = False) -> None:
+        """A person reviews the newest generation, or the founder."""
         with self.log() as log:
-            assert log.state.lineage is not None and log.state.current is not None
+            assert log.state.lineage is not None
+            assert log.state.current is not None
+            seen = log.state.lineage.founder if founder else log.state.lineage.parent
             who = log.state.current.policy.person(person)
             assert who is not None
-            terms = audit.review(log, log.state.lineage.parent, person=who, role=who.roles[0], reason="looked at it")
+            terms = audit.review(log, seen, person=who, role=who.roles[0], reason="looked at it")
             audit.audit(log, terms, public=Key(person).public, sign=Key(person).sign)
             log.publish()
 
@@ -474,11 +476,11 @@ NAMES = re.compile(r"\b([pwhi])-[0-9a-f]{8}(?:-[0-9]+)?\b")
 
 
 def plain(events: list[ev.Event]) -> list[str]:
-    """Events as text without times, nonces, ids and signatures, names that follow from those numbered as they appear."""
+    """Events as text without times, nonces, ids and signatures; names that follow from those are numbered."""
     names: dict[str, str] = {}
 
     def number(match: re.Match[str]) -> str:
-        kind = match[1] if match.lastindex and match[1] else "dossier"
+        kind = match[1] if match.lastindex else "dossier"
         return names.setdefault(match[0], f"{kind}#{len(names)}")
 
     digests = [event.dossier for event in events if isinstance(event, ev.DossierSealed)]

@@ -36,18 +36,21 @@ def statuses(state: State) -> list[str]:
 def test_from_the_founding_to_a_warrant_used_up(found: Found) -> None:
     world = found()
     founding = world.run()
-    assert isinstance(founding, agenda.Hold) and founding.dossier.gate == "amend"
+    assert isinstance(founding, agenda.Hold)
+    assert founding.dossier.gate == "amend"
     world.approve(founding.dossier)
 
     step = world.run()
     assert step == agenda.AwaitWarrant("no warrant has been given")
     world.warrant(candidates=2)
     asked = world.run()
-    assert isinstance(asked, agenda.Hold) and asked.dossier.gate == "train"
+    assert isinstance(asked, agenda.Hold)
+    assert asked.dossier.gate == "train"
     world.approve(asked.dossier)
 
     step = world.run()
-    assert isinstance(step, agenda.Hold) and step.dossier.gate == "release"
+    assert isinstance(step, agenda.Hold)
+    assert step.dossier.gate == "release"
     assert statuses(world.state) == ["proposed"]
     world.approve(step.dossier)
     step = world.run()
@@ -125,16 +128,14 @@ def test_a_stronger_candidate_raises_the_level_and_needs_the_second_person(found
     step = world.released()
     assert "LevelRaised" in world.kinds()
     world.sign(step.dossier.digest, "ada", "safety")
-    step = world.run()
-    assert isinstance(step, agenda.Hold)
+    step = world.hold()
     assert [finding.message for finding in step.decision.findings] == [
         "1 more approval(s) in the role `engineering` are needed"
     ]
-    assert world.state.lineage is not None and world.state.lineage.level == 0
+    assert world.lineage.level == 0
     world.sign(step.dossier.digest, "cyd", "engineering")
-    step = world.run()
-    assert world.state.lineage is not None and world.state.lineage.level == 1
-    assert step == agenda.AwaitAudit(1, 1), "the pace is tighter on the higher level"
+    assert world.run() == agenda.AwaitAudit(1, 1), "the pace is tighter on the higher level"
+    assert world.lineage.level == 1
     assert lawful(world) == []
 
 
@@ -212,7 +213,7 @@ def test_an_alarm_on_which_the_policy_only_opens_an_incident_does_not_halt(found
     assert incidents(world.state) == [("undeclared-copy", 1)]
     assert statuses(world.state) == ["rejected", "proposed"]
     assert world.state.halts == ()
-    assert not [trial for trial in world.state.trials.values() if trial.candidate == list(world.state.candidates)[0]]
+    assert not [trial for trial in world.state.trials.values() if trial.candidate == next(iter(world.state.candidates))]
 
 
 def test_attempts_without_a_candidate_use_up_the_warrant(found: Found) -> None:
@@ -261,10 +262,11 @@ def test_tightening_is_adopted_at_once_and_counts_at_once(found: Found) -> None:
         new = policy_of(text)
         assert not needs_quorum(change(log.state.current.policy, new))
         adopt(log, new, None)
-    step = world.run()
-    assert isinstance(step, agenda.Hold), "the approval was given under the policy before"
+    step = world.hold()
+    assert not step.decision.cleared, "the approval was given under the policy before"
     row = row_of(world.state, as_request(step.dossier))
-    assert row is not None and row.quorum[0].persons == 2
+    assert row is not None
+    assert row.quorum[0].persons == 2
     world.approve(step.dossier)
     assert world.run() == agenda.AwaitAudit(1, 1)
     assert lawful(world) == []
@@ -284,11 +286,13 @@ def test_loosening_waits_for_the_quorum(found: Found) -> None:
     world.sign(digest, "ada", "safety")
     with world.log() as log:
         assert not adopt_cleared(log, new, digest)
-        assert log.state.current is not None and log.state.current.version == 1
+        assert log.state.current is not None
+        assert log.state.current.version == 1
     world.sign(digest, "ben", "safety")
     with world.log() as log:
         assert adopt_cleared(log, new, digest)
-        assert log.state.current is not None and log.state.current.version == 2
+        assert log.state.current is not None
+        assert log.state.current.version == 2
         assert not adopt_cleared(log, new, digest), "it is used once"
     assert lawful(world) == []
 
@@ -410,7 +414,8 @@ def test_shadow_records_and_issues_nothing(found: Found) -> None:
     assert statuses(state) == ["shadowed"] * 3
     assert not {"WarrantIssued", "PermitIssued", "CandidateReleased", "DossierSealed", "GateDecided"} & set(kinds)
     assert len(state.permits) == 1, "the founder's"
-    assert state.lineage is not None and len(state.lineage.generations) == 1
+    assert state.lineage is not None
+    assert len(state.lineage.generations) == 1
     rules = [{str(finding["rule"]) for finding in c.findings} for c in state.candidates.values()]
     assert "quorum_must_be_met" in rules[0]
     assert "evidence_must_cover_thresholds" in rules[1]
