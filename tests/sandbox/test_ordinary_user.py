@@ -48,7 +48,9 @@ while len(running._cell.processes()) < 5 and time.monotonic() < until: running.t
 receipt = running.halt("a test")
 survivors = running._cell.processes()
 running.close()
-bomb = backend.prepare(spec("import os, time\\nwhile True:\\n    if os.fork() == 0: time.sleep(60)")).go().wait()
+running = backend.prepare(spec("import os, time\\nwhile True:\\n    if os.fork() == 0: time.sleep(60)")).go()
+bomb = running.wait()
+running.close()
 swept = backend.sweep()
 backend.close()
 sys.stdout.write(json.dumps({

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,3 +241,11 @@ def test_the_end_of_the_main_process_is_the_end_of_the_file(inside: Inside) -> N
     assert running.receive(5) == b"bye\n"
     assert running.receive(5) == b""
     assert running.wait().code == 0
+
+
+@pytest.mark.root
+def test_the_pipe_closes_when_the_subject_closes_it_though_init_stays(inside: Inside) -> None:
+    running = inside.start("import os, time; os.close(1); time.sleep(30)", purpose="answer")
+    assert select.select([running.stdout_fd], [], [], 5)[0]
+    assert os.read(running.stdout_fd, 1) == b""
+    assert running.tick()

@@ -6,6 +6,7 @@ host user 0, and never lets one begin before a caller has had the chance to atte
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ import sys
 import threading
 from pathlib import Path
 
-from keyturn.core.errors import Unavailable
+from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Json, Tier
 from keyturn.sandbox import seccomp
 from keyturn.sandbox.attest import Subject
@@ -31,6 +32,8 @@ from keyturn.sandbox.runtime import resolve
 
 PARK_SECONDS_MAX = 15.0
 LAUNCHER_BYTES_MAX = 200_000
+OUR_PROCESSES = 2
+"""Init and the monitor outside, who count in the cgroup and not against the subject."""
 
 
 class Launcher:
@@ -152,12 +155,15 @@ class Bubblewrap:
         name = f"{spec.purpose}-{secrets.token_hex(6)}"
         user = OWN_USERS[0] + secrets.randbelow(OWN_USERS[1] - OWN_USERS[0]) if os.geteuid() == 0 else 0
         folder = self.run_root / name
-        folder.mkdir(parents=True, mode=0o700)
-        decoys = Decoys(folder / "decoys", spec.decoys, user or None)
-        leaf = Leaf.make(
-            layout, name, memory_bytes=spec.limits.memory_bytes, processes_max=spec.limits.processes_max + 2
-        )
-        ends, theirs = _open_ends(spec)
+        with contextlib.ExitStack() as undo:
+            folder.mkdir(parents=True, mode=0o700)
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            decoys = Decoys(folder / "decoys", spec.decoys, user or None)
+            most = spec.limits.processes_max + OUR_PROCESSES
+            leaf = Leaf.make(layout, name, memory_bytes=spec.limits.memory_bytes, processes_max=most)
+            undo.callback(leaf.remove)
+            ends, theirs = _open_ends(spec)
+            undo.pop_all()
         cell = Cell(name, spec, leaf=leaf, ends=ends, decoys=decoys, folder=folder, done=self._forget)
         self._live[name] = cell
         try:
@@ -232,7 +238,8 @@ class Bubblewrap:
         return stop(Target(scope, self._kill_all, inits, asked, lambda: processes(root) if root else []), why)
 
     def sweep(self) -> Receipt:
-        """Kill and receipt what an earlier governor left behind."""
+        """Kill and receipt what an earlier governor left behind; only before the first launch."""
+        invariant(not self._live, "a sweep comes before the first launch")
         layout = self.layout()
         found = processes(layout.root) if layout.root is not None else []
         inits = tuple(fd for pid in found if (fd := _pidfd(pid)) is not None)

@@ -190,26 +190,33 @@ class Leaf:
         leaf = cls(layout, name)
         if layout.root is None:
             return leaf
-        leaf.folder = layout.root / name
-        leaf.folder.mkdir()
-        if "memory" in layout.controllers:
-            leaf._limit(leaf.folder / "memory.max", memory_bytes)
-            _write(leaf.folder / "memory.swap.max", "0")
-            _write(leaf.folder / "memory.oom.group", "1")
-        if "pids" in layout.controllers:
-            leaf._limit(leaf.folder / "pids.max", processes_max)
-        for controller, place in layout.v1.items():
-            leaf.v1[controller] = place / name
-            leaf.v1[controller].mkdir()
-        if "memory" in leaf.v1:
-            leaf._limit(leaf.v1["memory"] / "memory.limit_in_bytes", memory_bytes)
-            _write(leaf.v1["memory"] / "memory.memsw.limit_in_bytes", str(memory_bytes))
-            _write(leaf.v1["memory"] / "memory.swappiness", "0")
-        if "pids" in leaf.v1:
-            leaf._limit(leaf.v1["pids"] / "pids.max", processes_max)
-        leaf.fd = os.open(leaf.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        leaf.kill_fd = os.open(leaf.folder / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            leaf._build(layout.root, memory_bytes=memory_bytes, processes_max=processes_max)
+        except BaseException:
+            leaf.remove()
+            raise
         return leaf
+
+    def _build(self, root: Path, *, memory_bytes: int, processes_max: int) -> None:
+        self.folder = root / self.name
+        self.folder.mkdir()
+        if "memory" in self.layout.controllers:
+            self._limit(self.folder / "memory.max", memory_bytes)
+            _write(self.folder / "memory.swap.max", "0")
+            _write(self.folder / "memory.oom.group", "1")
+        if "pids" in self.layout.controllers:
+            self._limit(self.folder / "pids.max", processes_max)
+        for controller, place in self.layout.v1.items():
+            self.v1[controller] = place / self.name
+            self.v1[controller].mkdir()
+        if "memory" in self.v1:
+            self._limit(self.v1["memory"] / "memory.limit_in_bytes", memory_bytes)
+            _write(self.v1["memory"] / "memory.memsw.limit_in_bytes", str(memory_bytes))
+            _write(self.v1["memory"] / "memory.swappiness", "0")
+        if "pids" in self.v1:
+            self._limit(self.v1["pids"] / "pids.max", processes_max)
+        self.fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.kill_fd = os.open(self.folder / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
 
     def _limit(self, path: Path, value: int) -> None:
         if not _write(path, str(value)):

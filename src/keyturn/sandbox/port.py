@@ -47,7 +47,8 @@ class Limits:
 class Mount:
     """A file or folder of ours, shown read-only at `target`.
 
-    What the subject's user could not read (mode 0600, say) is copied into the sandbox instead of bound.
+    What the subject's user could not read (mode 0600, say) is copied into the sandbox instead of bound; the copy counts
+    against `memory_bytes`.
     """
 
     source: Path
@@ -264,7 +265,7 @@ class Running(Protocol):
         ...
 
     def freeze(self) -> None:
-        """Hold every process still, so that one can look; the lease goes on and must be renewed."""
+        """Hold every process still, so that one can look; a lease not renewed meanwhile kills at the thaw."""
         ...
 
     def thaw(self) -> None:
@@ -332,7 +333,10 @@ class Backend(Protocol):
         ...
 
     def sweep(self) -> Receipt:
-        """Kill and receipt what an earlier governor left alive in our own cgroup, and only there; remove its traces."""
+        """Kill and receipt what an earlier governor left alive in our own cgroup, and only there; remove its traces.
+
+        Only before the first launch.
+        """
         ...
 
     def close(self) -> None:
