@@ -46,7 +46,9 @@ def fresh_folder(out: Path) -> None:
     (out / MARK).write_text("made by `keyturn demo`; emptied by the next one\n", encoding="utf-8")
 
 
-def exercise(root: Path, *, name: str, cast: Sequence[Cast], seed: int, founder: Path) -> Project:
+def exercise(
+    root: Path, *, name: str, cast: Sequence[Cast], seed: int, founder: Path, wall_seconds: int = 120
+) -> Project:
     """Found an exercise project with these people; the banks follow from the seed, so that a demo can be repeated."""
     enrolled = []
     for each in cast:
@@ -57,6 +59,7 @@ def exercise(root: Path, *, name: str, cast: Sequence[Cast], seed: int, founder:
         enrolled.append((each.person, each.roles, keyfile.read_public(place)))
     root.mkdir(parents=True, exist_ok=True)
     text = policy_text(name=name, people=enrolled, founder=founder, demo=True, seed=seed)
+    text = text.replace("wall_seconds = 120", f"wall_seconds = {wall_seconds}")
     (root / "keyturn.toml").write_text(text, encoding="utf-8")
     policy = policies.read_file(root / "keyturn.toml")
     files = read_founder(root, policy, founder)

@@ -5,14 +5,14 @@ It carries out and reports; every verdict, refusal and incident is the flow's an
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from keyturn.app.parking import Files, Parking, SpecOf
 from keyturn.core.betting import Process
 from keyturn.core.errors import Unavailable
 from keyturn.core.events import Document
@@ -60,9 +60,12 @@ class Sealed:
     latch: Latch | None
     tell: Callable[[str], None]
     halted: threading.Event = field(default_factory=threading.Event)
-    staged: int = 0
+    parking: Parking = field(init=False)
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     spare: dict[tuple[str, ...], GraderProcess] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parking = Parking(self.backend, self.home / "run")
 
     @classmethod
     @contextmanager
@@ -76,6 +79,7 @@ class Sealed:
         try:
             yield sealed
         finally:
+            sealed.parking.close()
             backend.close()
             for grader in sealed.spare.values():
                 grader.__exit__(None, None, None)
@@ -97,8 +101,9 @@ class Sealed:
     ) -> Improved:
         """One improve step; see the port `Improver`."""
         environment = {"KEYTURN_SEED": str(seed), "KEYTURN_GENERATION": str(generation)}
-        with self._staging(parent) as folder:
-            spec = Spec(
+
+        def spec(folder: Path) -> Spec:
+            return Spec(
                 purpose="improve",
                 argv=policy.subject.improve,
                 runtime=self.runtime(policy.subject.runtime),
@@ -109,23 +114,25 @@ class Sealed:
                 out=True,
                 lease_seconds=policy.lease_seconds,
             )
-            running = self._launch(spec, on_attested)
-            try:
-                ended = running.wait(on_tick=lambda: not self.halted.is_set() and not running.decoys())
-                self._check_halted()
-                return _improved(policy, running, ended)
-            finally:
-                running.close()
 
-    def _launch(self, spec: Spec, on_attested: OnAttested) -> Running:
+        running, folder = self.launch("parent", parent, spec, on_attested)
+        try:
+            ended = running.wait(on_tick=lambda: not self.halted.is_set() and not running.decoys())
+            self.check_halted()
+            return _improved(policy, running, ended)
+        finally:
+            self.parking.clear(running, folder)
+
+    def launch(self, name: str, files: Files, spec: SpecOf, on_attested: OnAttested) -> tuple[Running, Path]:
         """Park, attest, have it recorded, and go; the latch is looked at under its lock right before."""
-        parked = self.backend.prepare(spec)
+        self.check_halted()
+        parked, folder = self.parking.take(name, files, spec)
         try:
             self._record(parked, on_attested)
             with self._guard():
-                return parked.go()
+                return parked.go(), folder
         except BaseException:
-            parked.close()
+            self.parking.clear(parked, folder)
             raise
 
     def _record(self, parked: Parked, on_attested: OnAttested) -> None:
@@ -138,27 +145,14 @@ class Sealed:
         if self.latch is None:
             raise Interrupted
         with self.latch.guard():
-            self._check_halted()
+            self.check_halted()
             yield
 
-    def _check_halted(self) -> None:
+    def check_halted(self) -> None:
+        """Raise `Interrupted` once for a halt that arrived."""
         if self.halted.is_set():
             self.halted.clear()
             raise Interrupted
-
-    @contextmanager
-    def _staging(self, files: Mapping[str, bytes]) -> Iterator[Path]:
-        """The verified bytes in a folder of their own for the time of a run: nobody else's path is shown to a subject."""
-        self.staged += 1
-        folder = self.home / "run" / f"stage-{self.staged}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700, parents=True)
-        try:
-            for name, data in files.items():
-                (folder / name).write_bytes(data)
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     # --- trials
 
@@ -180,7 +174,7 @@ class Sealed:
 
     def _started(self, command: tuple[str, ...]) -> GraderProcess:
         argv = [sys.executable if command[0] == "python" else command[0], *command[1:]]
-        return GraderProcess(argv, on_tick=self._check_halted, cwd=str(self.home)).__enter__()
+        return GraderProcess(argv, on_tick=self.check_halted, cwd="/").__enter__()
 
     def runtime(self, name: str) -> Runtime:
         """The runtime, with a digest over its files as they were when this governor started."""
@@ -205,7 +199,7 @@ class SealedTrial:
     grader: GraderProcess
     planned: Planned
     alarms: list[Alarm] = field(default_factory=list)
-    seats: dict[str, Running] = field(default_factory=dict)
+    seats: dict[str, tuple[Running, Path]] = field(default_factory=dict)
 
     @property
     def bank(self) -> Bank:
@@ -224,39 +218,35 @@ class SealedTrial:
         on_block: Callable[[BlockRead], None],
     ) -> tuple[Alarm, ...]:
         """Ask block by block; every member answers from a sandbox of its own."""
-        with ExitStack() as stack:
+        for member, files in members.items():  # all begin to be built; then each is attested and let go in turn
+            self.sealed.parking.ahead(member, files, self._spec)
 
-            def seat(member: str) -> FdChannel:
-                return self._seat(stack, member, members[member], on_attested)
+        def seat(member: str) -> FdChannel:
+            return self._seat(member, members[member], on_attested)
 
-            def block_read(block: BlockResult) -> None:
-                on_block(BlockRead(block.start, block.values, block.faults, block.process))
+        def block_read(block: BlockResult) -> None:
+            on_block(BlockRead(block.start, block.values, block.faults, block.process))
 
-            parties = Parties(self.grader, {name: seat(name) for name in members}, lambda: seat("candidate"))
+        try:
+            channels = {name: seat(name) for name in members}
+            self.sealed.parking.ahead("candidate", members["candidate"], self._spec)  # for its next trial
             run_trial(
                 plan,
                 order,
                 process,
                 planned=self.planned,
-                parties=parties,
+                parties=Parties(self.grader, channels, lambda: seat("candidate")),
                 on_block=block_read,
                 faults_before=faults_before,
             )
+            self._look_at_decoys()
+        finally:
+            for member in tuple(self.seats):
+                self._stand_up(member)
         return tuple(self.alarms)
 
-    def _seat(
-        self,
-        stack: ExitStack,
-        member: str,
-        files: Mapping[str, bytes],
-        on_attested: Callable[[str, Attested], None],
-    ) -> FdChannel:
-        """Seat a member in a fresh sandbox; an older one in the same seat is dead before the new one starts."""
-        earlier = self.seats.pop(member, None)
-        if earlier is not None:
-            earlier.close()
-        folder = stack.enter_context(self.sealed._staging(files))  # noqa: SLF001 - one adapter in two classes
-        spec = Spec(
+    def _spec(self, folder: Path) -> Spec:
+        return Spec(
             purpose="answer",
             argv=self.policy.subject.answer,
             runtime=self.sealed.runtime(self.policy.subject.runtime),
@@ -267,9 +257,12 @@ class SealedTrial:
             out=False,
             lease_seconds=self.policy.lease_seconds,
         )
-        running = self.sealed._launch(spec, lambda attested: on_attested(member, attested))  # noqa: SLF001 - as above
-        stack.callback(running.close)
-        self.seats[member] = running
+
+    def _seat(self, member: str, files: Files, on_attested: Callable[[str, Attested], None]) -> FdChannel:
+        """Seat a member in a fresh sandbox; an older one in the same seat is killed before the new one starts."""
+        self._stand_up(member)
+        running, folder = self.sealed.launch(member, files, self._spec, lambda seen: on_attested(member, seen))
+        self.seats[member] = running, folder
         return FdChannel(
             read_fd=running.stdout_fd,
             write_fd=running.stdin_fd,
@@ -278,15 +271,25 @@ class SealedTrial:
             sandbox_fault=lambda: _lost(running),
         )
 
+    def _stand_up(self, member: str) -> None:
+        if member in self.seats:
+            running, folder = self.seats.pop(member)
+            running.halt("its part in the trial is over")
+            self.sealed.parking.clear(running, folder)
+
     def _tick(self) -> None:
         """Renew every lease, notice decoys, and stop at once on a halt."""
-        self.sealed._check_halted()  # noqa: SLF001 - one adapter in two classes
-        for running in self.seats.values():
+        self.sealed.check_halted()
+        self.sealed.parking.tick()
+        for running, _ in self.seats.values():
             running.tick()
+        self._look_at_decoys()
+
+    def _look_at_decoys(self) -> None:
         candidate = self.seats.get("candidate")
-        if candidate is not None and candidate.decoys() and not self.alarms:
-            self.alarms += _decoy_alarms(candidate.decoys())
-            candidate.halt("a decoy was opened")
+        if candidate is not None and candidate[0].decoys() and not self.alarms:
+            self.alarms += _decoy_alarms(candidate[0].decoys())
+            candidate[0].halt("a decoy was opened")
 
 
 def _lost(running: Running) -> str | None:
