@@ -203,6 +203,14 @@ def test_a_trap_in_the_place_of_the_draft_is_not_followed(pinned, tmp_path):
     assert victim.read_text() == "precious"
 
 
+def test_a_trust_file_behind_a_linked_folder_is_kept_too(pinned, tmp_path):
+    (tmp_path / "link").symlink_to(pinned.path.parent)
+    trust = trusts.read(tmp_path / "link" / "trust.json")
+    newest = replace(pinned.seen, size=pinned.seen.size + 1)
+    trusts.remember(trust, newest)
+    assert trusts.read(pinned.path).seen == newest
+
+
 def test_a_trust_file_that_was_exchanged_meanwhile_is_not_written(pinned):
     moved = replace(pinned, genesis="sha256:" + "9" * 64)
     with pytest.raises(Conflict):

@@ -96,6 +96,17 @@ def test_the_service_key_alone_may_tighten(scene):
     assert found == [(9, "the status is 1801 seconds old; the limit is 1800 seconds")]
 
 
+def test_a_project_that_amends_its_policy_often_can_still_show_a_permit(scene):
+    hand, texts = (
+        Hand.of(scene),
+        [document(sandbox={**document()["sandbox"], "wall_seconds": 119 - n}) for n in range(30)],
+    )
+    places = [hand.add(stated(adoption(scene, text, version))) for version, text in enumerate(texts, 2)]
+    stand(hand, texts[-1], 31)
+    read = bundles.decode(bundles.encode(hand.show(policies=places)))
+    assert doubts(read, scene) == []
+
+
 def test_two_steps_that_each_tighten_cannot_hide_one_that_loosens(scene):
     hand, first, second = Hand.of(scene), tighter(), document()
     one = hand.add(stated(adoption(scene, first)))

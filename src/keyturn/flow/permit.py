@@ -16,8 +16,12 @@ from keyturn.core.terms import Digest, Gate, Instant
 from keyturn.flow.decided import decided
 from keyturn.flow.governor import Governor
 from keyturn.flow.log import Fact, Log
+from keyturn.ledger import checkpoint
+from keyturn.ledger.history import keyring
 from keyturn.verify.bundle import Bundle, Proven
+from keyturn.verify.check import permit_name
 from keyturn.verify.load import load
+from keyturn.wire import leaf
 
 ACTION = "release"
 SCOPE = "this lineage, on governed machines"
@@ -27,6 +31,7 @@ def release(governor: Governor, step: Release) -> None:
     """Decide, permit and release in one append, under the lock that a halt takes: never one without the others."""
     candidate = governor.state.candidates[step.candidate]
     dossier = governor.state.dossiers[candidate.dossier]
+    governor.stored(candidate.root, candidate.files)
     with governor.latch.guard():
         governor.log.append(
             decided(step.decision, dossier.digest),
@@ -54,8 +59,8 @@ def reject(governor: Governor, step: Reject) -> None:
 
 
 def permit_id(dossier: Digest) -> str:
-    """A permit is named after the dossier that it rests on."""
-    return f"p-{dossier[7:15]}"
+    """A permit is named after the dossier that it rests on; whoever checks it expects exactly this name."""
+    return permit_name(dossier)
 
 
 def permit_fact(log: Log, dossier: Dossier, decision: Decision, candidate: Candidate) -> Fact:
@@ -98,12 +103,13 @@ def _simulated(log: Log, dossier: Dossier, gate: Gate, level: int) -> bool:
 
 def bundle(log: Log, permit: str, *, old_size: int = 0) -> Bundle:
     """Everything that shows this permit to somebody offline, under the newest published checkpoint."""
+    log.refresh()  # somebody else may have published since
     state = log.state
     issued = state.permits.get(permit)
     saved = log.store.checkpoint()
     if issued is None or saved is None:
         raise MalformedInput(f"`{permit}` is not a permit of this log", help="`keyturn lineage show` lists them")
-    size = state.published
+    size = checkpoint.parse_body(saved).size
     dossier = state.dossiers[issued.dossier]
     indexes = log.indexes()
     if indexes.permits[permit] >= size:
@@ -112,11 +118,21 @@ def bundle(log: Log, permit: str, *, old_size: int = 0) -> Bundle:
         checkpoint=saved,
         status=_proven(log, size - 1, size),
         permit=_proven(log, indexes.permits[permit], size),
-        approvals=tuple(_proven(log, each.index, size) for each in dossier.approvals if each.approve),
-        policies=tuple(_proven(log, index, size) for index in indexes.policies[1:] if index < size),
+        approvals=tuple(_proven(log, a.index, size) for a in dossier.approvals if a.approve and a.index < size),
+        policies=tuple(_proven(log, i, size) for n in indexes.policies[1:] if n < size for i in _adoption(log, n)),
         old_size=old_size if 0 < old_size <= size else 0,
         consistency=tuple(log.store.prove_consistency(old_size, size)) if 0 < old_size < size else (),
     )
+
+
+def _adoption(log: Log, index: int) -> tuple[int, ...]:
+    """Where an adoption stands, and before it the dossier and the approvals that cleared it, if it needed any."""
+    adopted = leaf.decode(log.store.leaf(index), keyring(log.state))
+    dossier = log.state.dossiers.get(adopted.dossier) if isinstance(adopted, ev.PolicyAdopted) else None
+    if dossier is None:
+        return (index,)
+    approvals = (each.index for each in dossier.approvals if each.approve and each.index < index)
+    return (dossier.index, *approvals, index)
 
 
 def _proven(log: Log, index: int, size: int) -> Proven:
@@ -130,10 +146,11 @@ def load_generation(governor: Governor, root: Digest) -> Mapping[str, bytes]:
     """
     generation = governor.lineage.member(root)
     if generation is None and root == governor.lineage.shadow:
-        folder = governor.artifacts.path(root)
-        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+        shadow = next(c for c in governor.state.candidates.values() if c.root == root)
+        return governor.stored(root, shadow.files)
     if generation is None:
         raise MalformedInput(f"{root[:15]}… is not a generation of this lineage", help="`keyturn lineage show`")
+    governor.log.renew(governor.policy.freshness.permit_seconds / 2)
     trust = governor.trust()
     made = bundle(governor.log, generation.permit, old_size=trust.seen.size)
     loaded = load(governor.artifacts.path(root), made, trust=trust, action=ACTION, scope=SCOPE, now=governor.log.now())

@@ -11,8 +11,11 @@ from keyturn.core.errors import MalformedInput
 from keyturn.core.terms import Json
 from keyturn.wire import base64, canonical
 
-BUNDLE_BYTES_MAX = 64_000
+BUNDLE_BYTES_MAX = 1_000_000
+"""A release by two people takes some 7 kB; what makes a bundle long is a history of adopted policies."""
+
 LEAVES_MAX = 64
+POLICY_LEAVES_MAX = 512
 HASHES_MAX = 64
 _HELP = "ask the governor for a fresh bundle: `keyturn permit show ID --bundle FILE`"
 
@@ -72,7 +75,7 @@ def decode(data: bytes) -> Bundle:
         status=_proven(body["status"], "status"),
         permit=_proven(body["permit"], "permit"),
         approvals=_provens(body["approvals"], "approvals"),
-        policies=_provens(body["policies"], "policies"),
+        policies=_provens(body["policies"], "policies", most=POLICY_LEAVES_MAX),
         old_size=_whole(body["old_size"], "old_size"),
         consistency=_hashes(body["consistency"], "consistency"),
     )
@@ -89,9 +92,9 @@ def _texts(hashes: tuple[bytes, ...]) -> list[Json]:
     return [base64.encode(each) for each in hashes]
 
 
-def _provens(value: Json, what: str) -> tuple[Proven, ...]:
-    if not isinstance(value, list) or len(value) > LEAVES_MAX:
-        raise MalformedInput(f"`{what}` is not a list of at most {LEAVES_MAX} leaves", help=_HELP)
+def _provens(value: Json, what: str, *, most: int = LEAVES_MAX) -> tuple[Proven, ...]:
+    if not isinstance(value, list) or len(value) > most:
+        raise MalformedInput(f"`{what}` is not a list of at most {most} leaves", help=_HELP)
     return tuple(_proven(each, what) for each in value)
 
 

@@ -116,46 +116,41 @@ def remember(trust: Trust, seen: Seen) -> Trust:
 def write(trust: Trust, path: Path) -> None:
     """Write the trust file so that a crash leaves the old one or the new one; raises `Unavailable`."""
     draft = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with _kept(path):
         draft.unlink(missing_ok=True)
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with os.fdopen(handle, "wb") as file:
+        with _opened(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as handle, os.fdopen(os.dup(handle), "wb") as file:
             file.write(encode(trust))
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(handle)
         draft.replace(path)
-        with _opened(path.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
+        with _opened(path.parent.resolve(), os.O_RDONLY | os.O_DIRECTORY) as folder:
             os.fsync(folder)
-    except OSError as fault:
-        raise _unkept(path, fault) from fault
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """One writer at a time; the lock has a file of its own, because the trust file is replaced."""
-    try:
-        handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    except OSError as fault:
-        raise _unkept(path, fault) from fault
-    try:
+    with _kept(path), _opened(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT) as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
-    handle = os.open(path, flags | os.O_CLOEXEC)
+    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         yield handle
     finally:
         os.close(handle)
 
 
-def _unkept(path: Path, fault: OSError) -> Unavailable:
-    message = f"the trust file `{path}` cannot be written: {fault.strerror}"
-    return Unavailable(message, help="keep it where this node can write; it must remember what it saw")
+@contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        message = f"the trust file `{path}` cannot be written: {fault.strerror}"
+        raise Unavailable(message, help="keep it where this node can write; it must remember what it saw") from fault
 
 
 def _seen(value: Json) -> Seen:

@@ -124,8 +124,14 @@ def _object(payload: bytes) -> Document:
 
 
 def _by_service(envelope: dsse.Envelope, event: Event, keys: Keyring | None) -> Event:
-    public = keys.service if keys else getattr(event, "service_key", "")
-    if not isinstance(public, str) or not _signed(envelope, public):
+    if keys is not None:
+        public = keys.service
+    elif isinstance(event, ev.ProjectFounded):
+        public = event.service_key
+    else:
+        message = f"a log begins with its founding, not with `{type(event).__name__}`"
+        raise UntrustedInput(message, help="do not trust it")
+    if not _signed(envelope, public):
         raise UntrustedInput(
             f"the service key did not sign this `{type(event).__name__}`",
             help="somebody else wrote into this log; do not act on it",
