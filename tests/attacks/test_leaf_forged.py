@@ -93,6 +93,11 @@ def test_a_payload_with_a_key_given_twice_is_refused(scene, keys):
     assert refused(envelope(leaf.EVENT_TYPE, payload, SERVICE), keys) == "found the key `halted` twice in one object"
 
 
+@pytest.mark.parametrize("payload", [b"[]", b"null", b"7", b'"StatusPublished"'])
+def test_a_payload_that_is_no_object_is_refused(keys, payload):
+    assert refused(envelope(leaf.EVENT_TYPE, payload, SERVICE), keys) == "an event is not a JSON object"
+
+
 # --- another type
 
 

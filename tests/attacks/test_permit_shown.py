@@ -238,6 +238,12 @@ def test_a_head_of_another_log_is_refused(scene):
     assert found == [(1, f"the checkpoint is not signed by the trusted log: {message}")]
 
 
+def test_a_log_key_under_another_name_than_the_trusted_origin_is_refused(scene):
+    trust = replace(scene.trust, founded=replace(scene.trust.founded, origin="other.example/log"))
+    message = "the checkpoint is of `toy.example/log`; `other.example/log` is trusted"
+    assert doubts(scene.honest, scene, trust=trust) == [(1, message)]
+
+
 @pytest.mark.parametrize("place", ["permit", "status"])
 def test_what_the_service_key_did_not_sign_is_refused(scene, place):
     hand, thief = Hand.of(scene), Key("mallory")
