@@ -61,7 +61,8 @@ def _written(body: Mapping[str, object]) -> dict[str, bytes]:
 
 
 def _read(files: Files) -> dict[str, object]:
-    body = json.loads(files[FILE])
+    (data,) = files.values()
+    body = json.loads(data)
     assert isinstance(body, dict)
     return body
 

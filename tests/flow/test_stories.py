@@ -422,6 +422,24 @@ def test_shadow_records_and_issues_nothing(found: Found) -> None:
     assert lawful(world) == []
 
 
+def test_shadow_goes_on_beside_a_neighbour_and_stops_at_a_halt(found: Found) -> None:
+    world = found({2: "exam"})
+    world.until(agenda.AwaitWarrant, warrants=0)
+    tape = Tape()
+
+    def write(_: int, what: str) -> None:
+        if what == "before append" and tape.seen.count(what) % 2:
+            world.audit(founder=True)
+
+    tape.act = write
+    with world.governor(tape) as governor:
+        step = run_shadow(governor, candidates=3)
+    assert isinstance(step, agenda.Halted)
+    assert statuses(world.state) == ["shadowed", "proposed"]
+    assert len(world.state.attempts) == 2
+    assert incidents(world.state) == [("decoy", 2)]
+
+
 def test_a_shadow_candidate_can_never_be_released(found: Found) -> None:
     world = found()
     world.until(agenda.AwaitWarrant, warrants=0)

@@ -9,12 +9,14 @@ from keyturn.core import events as ev
 from keyturn.core.agenda import Halted, Improve, Step, Try, next_step
 from keyturn.core.approval import row_of
 from keyturn.core.decision import prepare
+from keyturn.core.errors import Conflict
 from keyturn.core.finding import Finding, Request
 from keyturn.core.state import Candidate
 from keyturn.core.terms import NO_DIGEST
 from keyturn.flow.governor import Governor
-from keyturn.flow.halt import record_latched
+from keyturn.flow.halt import record_latched, trace
 from keyturn.flow.improve import improve
+from keyturn.flow.ports import Interrupted
 from keyturn.flow.trial import try_
 
 SHADOW = "shadow"
@@ -24,11 +26,17 @@ SHADOW = "shadow"
 def run_shadow(governor: Governor, *, candidates: int = 1) -> Step:
     """Make and try this many candidates, each from the one before, and record what every gate would have said."""
     record_latched(governor)
-    for _ in range(candidates):
-        governor.log.refresh()
-        if governor.state.halt is not None:
-            break
-        _one(governor)
+    governor.log.sign_published()
+    made = 0
+    while made < candidates and governor.log.refresh().halt is None:
+        try:
+            _one(governor)
+        except Conflict:
+            continue  # somebody else wrote: read again, go on where the log says
+        except Interrupted:
+            trace(governor)
+        else:
+            made += 1
     step = next_step(governor.state, governor.log.now())
     if not isinstance(step, Halted):
         governor.log.publish()
