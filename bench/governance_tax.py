@@ -125,21 +125,27 @@ def main() -> None:
             state = project.state()
             without = ungoverned(state, project.home / "artifacts", out / "scratch", asked.seed)
             rows.append((with_us, without, first_held))
-            print(f"round {number + 1}: governed {with_us:6.2f} s, bare {without:6.2f} s, ratio {with_us / without:.3f}, "
-                  f"first candidate held after {first_held:.2f} s")
+            print(
+                f"round {number + 1}: governed {with_us:6.2f} s, bare {without:6.2f} s, ratio {with_us / without:.3f}, "
+                f"first candidate held after {first_held:.2f} s"
+            )
     _report(rows)
 
 
 def _report(rows: list[tuple[float, float, float]]) -> None:
     with_us, without, first = (statistics.median(column) for column in zip(*rows, strict=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({
-        "governed_seconds": round(with_us, 2),
-        "bare_seconds": round(without, 2),
-        "ratio": round(with_us / without, 3),
-        "first_held_seconds": round(first, 2),
-        "governor_peak_mib": round(peak, 1),
-    }))
+    print(
+        json.dumps(
+            {
+                "governed_seconds": round(with_us, 2),
+                "bare_seconds": round(without, 2),
+                "ratio": round(with_us / without, 3),
+                "first_held_seconds": round(first, 2),
+                "governor_peak_mib": round(peak, 1),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

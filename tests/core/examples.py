@@ -32,6 +32,7 @@ HOUR = 3_600_000
 BEGIN = 1_800_000_000_000
 SERVICE_KEY = base64.b64encode(hashlib.sha256(b"service").digest()).decode()
 LOG_KEY = base64.b64encode(hashlib.sha256(b"log").digest()).decode()
+LOG_VKEY = "toy.example/log+00000000+" + base64.b64encode(b"\x01" + base64.b64decode(LOG_KEY)).decode()
 
 
 def digest(name: str) -> Digest:
@@ -212,7 +213,7 @@ class Story:
             name=about["name"],
             origin=about["origin"],
             demo=about.get("demo", False),
-            log_key=LOG_KEY,
+            log_key=LOG_VKEY,
             service_key=SERVICE_KEY,
             genesis=GENESIS,
         )
@@ -428,7 +429,7 @@ class Story:
         about = self.state.candidates[known.candidate]
         lineage = self.state.lineage
         assert lineage is not None
-        low, high = betting.interval(process, error=0.05)
+        low, high = betting.interval(process, error=0.05, values=known.values)
         said = {
             "candidate": about.name,
             "root": about.root,

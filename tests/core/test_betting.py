@@ -295,4 +295,4 @@ def test_a_process_that_cannot_have_been_is_not_read(change: dict[str, object]) 
     written = run(start(theta_low=0.08, theta_high=0.10, error=0.05), [0.0]).to_json()
     assert Process.from_json(written).n == 1
     with pytest.raises(MalformedInput):
-        Process.from_json({**written, **change})  # type: ignore[dict-item]
+        Process.from_json({**written, **change})  # type: ignore[dict-item]  # values of any kind are the point

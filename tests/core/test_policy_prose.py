@@ -15,6 +15,7 @@ from tests.spec.histories import POLICIES
 
 WORDS = """\
 `toy` writes the log `toy.example/log`.
+SINGLE PERSON: one person alone can clear a release.
 UNWITNESSED: nobody else keeps the log's heads; whoever runs this machine could rewrite its history.
 The gate `train` stands before leave to make candidates (a warrant).
   On level 0 it asks for 1 in the role `safety` (a single person), within 1 day.

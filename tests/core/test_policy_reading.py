@@ -267,12 +267,12 @@ def test_what_is_left_out_is_never_the_looser_choice() -> None:
 
 
 def test_one_of_one_is_shown_as_a_single_person() -> None:
-    assert not policy().single_person
-    text = document()
-    text["gates"] = [gate("release", 0, safety=1), gate("release", 1, safety=1)]
-    read = read_policy(text)
-    assert isinstance(read, Policy)
-    assert read.single_person
+    for level, rows in (("some", (1, 2)), ("every", (1, 1)), ("no", (2, 2))):
+        text = document()
+        text["gates"] = [gate("release", number, safety=persons) for number, persons in enumerate(rows)]
+        read = read_policy(text)
+        assert isinstance(read, Policy)
+        assert read.single_person is (level != "no")
 
 
 @pytest.mark.parametrize("junk", [None, 0, "", [], {}, [[]], True, 1e999, "x" * 100])

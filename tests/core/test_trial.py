@@ -66,7 +66,7 @@ def test_a_plan_comes_back_from_canonical_json_unchanged() -> None:
 )
 def test_a_plan_that_could_not_be_carried_out_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(MalformedInput):
-        TrialPlan.from_json({**PLAN.to_json(), **change})  # type: ignore[dict-item]
+        TrialPlan.from_json({**PLAN.to_json(), **change})  # type: ignore[dict-item]  # values of any kind are the point
 
 
 def test_the_bank_itself_may_be_asked_beyond_its_clusters() -> None:

@@ -210,7 +210,7 @@ class FullDisk:
 def test_a_halt_that_cannot_be_latched_goes_on_and_is_unproven(found: Found) -> None:
     world = warranted(found())
     runner = FakeRunner(world.latch)
-    receipt = halt.act(runner, FullDisk(), by="person:ada", reason="enough")  # type: ignore[arg-type]  # a stub
+    receipt = halt.act(runner, FullDisk(), by="person:ada", reason="enough")  # type: ignore[arg-type]  # a stub that this path never calls
     assert runner.receipts == 2
     assert receipt["state"] == "UNPROVEN"
     assert "nothing on disk remembers this halt" in str(receipt["unknown"])
@@ -269,7 +269,7 @@ def test_a_second_look_that_proves_nothing_makes_the_whole_unproven() -> None:
         def set(self, why: str) -> None:
             pass
 
-    receipt = halt.act(Halter(), Latch(), by="x", reason="y")  # type: ignore[arg-type]  # a stub
+    receipt = halt.act(Halter(), Latch(), by="x", reason="y")  # type: ignore[arg-type]  # a stub that this path never calls
     assert receipt["state"] == "UNPROVEN"
 
 

@@ -21,7 +21,8 @@ def test_the_demo_holds_first_and_ends_with_commands_that_work(tmp_path: Path) -
     assert said.index("HELD") < said.index("loading it now is refused") < said.index("SIMULATED PEOPLE decide")
     assert said.index("SIMULATED PEOPLE decide") < said.index("SIMULATED ada signs")
     assert "STOPPED" in said
-    assert "decoy" in said and "forged-claim" in said
+    assert "decoy" in said
+    assert "forged-claim" in said
     state = app.open_project(out / "project").state()
     assert state.lineage is not None
     assert len(state.candidates) >= 5

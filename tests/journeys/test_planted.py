@@ -42,9 +42,7 @@ def test_a_misbehaving_step_is_contained_and_opens_an_incident(
 
 
 @pytest.mark.parametrize(("variant", "decoy"), [("steal", "vault"), ("truncate-log", "ledger")])
-def test_touching_a_decoy_halts_the_loop_and_proves_it(
-    variant: str, decoy: str, founder: Path, tmp_path: Path
-) -> None:
+def test_touching_a_decoy_halts_the_loop_and_proves_it(variant: str, decoy: str, founder: Path, tmp_path: Path) -> None:
     step, state = drill(variant, founder, tmp_path)
     assert isinstance(step, agenda.Halted)
     (incident,) = state.incidents.values()

@@ -1,4 +1,4 @@
-"""The grader: block sizes change no grade, illegal outputs score nothing, anchors are in order, frames are a contract."""
+"""The grader: block sizes change no grade, illegal outputs score nothing, anchors are in order, frames hold."""
 
 from __future__ import annotations
 

@@ -25,12 +25,23 @@ ORDER = trial.order(SEED, bank_items=400)
 def plan_of(**changes: object) -> TrialPlan:
     """The plan that the scripted grader's bank fits."""
     fields: dict[str, object] = {
-        "suite": "centre-probes", "metric": "broken", "threshold": "centre", "kind": "limit", "line": 0.30,
-        "margin": 0.05, "error": 0.05, "bank": Digest("sha256:" + "b" * 64), "bank_items": 400, "clusters": 400,
-        "estimand": "population", "seed": trial.seed_digest(SEED), "order": trial.order_digest(ORDER),
-        "items": 200, "block_items": 8,
+        "suite": "centre-probes",
+        "metric": "broken",
+        "threshold": "centre",
+        "kind": "limit",
+        "line": 0.30,
+        "margin": 0.05,
+        "error": 0.05,
+        "bank": Digest("sha256:" + "b" * 64),
+        "bank_items": 400,
+        "clusters": 400,
+        "estimand": "population",
+        "seed": trial.seed_digest(SEED),
+        "order": trial.order_digest(ORDER),
+        "items": 200,
+        "block_items": 8,
     }
-    return TrialPlan(**{**fields, **changes})  # type: ignore[arg-type]
+    return TrialPlan(**{**fields, **changes})  # type: ignore[arg-type]  # fields of many types in one dict
 
 
 class Spy(FdChannel):
@@ -58,18 +69,29 @@ class Cast:
         self.on_tick()
 
     def subject(
-        self, mode: str = "honest", at_block: int = 0, marker: str = "",
-        limits: LinkLimits = LinkLimits(bytes_max=1_000_000, frames_max=1000),  # noqa: B008
+        self,
+        mode: str = "honest",
+        at_block: int = 0,
+        marker: str = "",
+        limits: LinkLimits = LinkLimits(bytes_max=1_000_000, frames_max=1000),  # noqa: B008  # it is frozen, so sharing it is safe
     ) -> Spy:
         process = subprocess.Popen(
             [sys.executable, str(HERE / "scripted_subject.py"), mode, str(at_block), marker],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
         self.started.append(process)
         assert process.stdin is not None
         assert process.stdout is not None
         return Spy(
-            read_fd=process.stdout.fileno(), write_fd=process.stdin.fileno(), on_tick=self.tick, limits=limits,
-            sandbox_fault=lambda: self.sandbox_fault)
+            read_fd=process.stdout.fileno(),
+            write_fd=process.stdin.fileno(),
+            on_tick=self.tick,
+            limits=limits,
+            sandbox_fault=lambda: self.sandbox_fault,
+        )
 
     def grader(self, mode: str = "honest", at_block: int = 0, timeout_seconds: float = 20.0) -> GraderProcess:
         argv = [sys.executable, str(HERE / "scripted_grader.py"), mode, str(at_block)]

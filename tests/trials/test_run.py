@@ -32,8 +32,16 @@ def no_restart() -> Channel:
 
 
 def hold(
-    cast: Cast, grader: GraderProcess, candidate: Channel, *, plan: TrialPlan = PLAN, process: Process | None = None,
-    again: object = no_restart, parent: Channel | None = None, faults_before: int = 0, order: tuple[int, ...] = ORDER,
+    cast: Cast,
+    grader: GraderProcess,
+    candidate: Channel,
+    *,
+    plan: TrialPlan = PLAN,
+    process: Process | None = None,
+    again: object = no_restart,
+    parent: Channel | None = None,
+    faults_before: int = 0,
+    order: tuple[int, ...] = ORDER,
 ) -> list[BlockResult]:
     """Run a trial and return its logged blocks, also when it was interrupted (then `hold.log` has them)."""
     blocks: list[BlockResult] = []
@@ -41,10 +49,17 @@ def hold(
     with grader:
         planned = grader.plan(suite=plan.suite, seed="seed", items=plan.items)
         channels = {"candidate": candidate, **({} if parent is None else {"parent": parent})}
-        parties = Parties(grader=grader, channels=channels, restart=again)  # type: ignore[arg-type]
+        parties = Parties(grader=grader, channels=channels, restart=again)  # type: ignore[arg-type]  # a fake grader
         last = run_trial(
-            plan, order, begin(plan) if process is None else process, planned=planned, parties=parties,
-            on_block=blocks.append, faults_before=faults_before, patience=PATIENCE)
+            plan,
+            order,
+            begin(plan) if process is None else process,
+            planned=planned,
+            parties=parties,
+            on_block=blocks.append,
+            faults_before=faults_before,
+            patience=PATIENCE,
+        )
     assert blocks == [] or last == blocks[-1].process
     return blocks
 
@@ -61,7 +76,7 @@ def test_an_honest_candidate_clears_as_soon_as_it_can(cast: Cast) -> None:
     assert [value for block in blocks for value in block.values] == HONEST[: alone.n]
     assert [block.start for block in blocks] == list(range(0, alone.n, 8))
     assert all(block.faults == () for block in blocks)
-    asked = [item for frame in SENT if frame["type"] == "ask" for item in frame["items"]]  # type: ignore[union-attr]
+    asked = [item for frame in SENT if frame["type"] == "ask" for item in frame["items"]]  # type: ignore[union-attr]  # ours, so a list
     assert asked == list(ORDER[: 8 * len(blocks)])
 
 
@@ -100,8 +115,11 @@ def test_a_decided_trial_asks_nothing(cast: Cast) -> None:
 def test_one_fault_costs_its_block_and_the_candidate_is_started_again(cast: Cast, tmp_path: Path, mode: str) -> None:
     marker = str(tmp_path / "started")
     blocks = hold(
-        cast, cast.grader(), cast.subject(mode, at_block=2, marker=marker),
-        again=lambda: cast.subject(mode, at_block=2, marker=marker))
+        cast,
+        cast.grader(),
+        cast.subject(mode, at_block=2, marker=marker),
+        again=lambda: cast.subject(mode, at_block=2, marker=marker),
+    )
     assert [block.block for block in blocks if block.faults] == [2]
     assert blocks[2].values == (1.0,) * 8
     assert blocks[3].values == tuple(HONEST[24:32])
@@ -109,8 +127,7 @@ def test_one_fault_costs_its_block_and_the_candidate_is_started_again(cast: Cast
 
 
 def test_after_the_second_fault_all_that_remains_counts_against_the_candidate(cast: Cast) -> None:
-    blocks = hold(
-        cast, cast.grader(), cast.subject("exit", at_block=2), plan=SLOW, again=lambda: cast.subject("exit"))
+    blocks = hold(cast, cast.grader(), cast.subject("exit", at_block=2), plan=SLOW, again=lambda: cast.subject("exit"))
     assert [block.faults for block in blocks[:5]] == [(), (), ("closed",), ("closed",), ("not-asked",)]
     assert all(value == 1.0 for block in blocks[2:] for value in block.values)
     assert blocks[-1].process.verdict is Verdict.TRIP
@@ -140,8 +157,8 @@ def no_restart_after() -> Channel:
 
 def test_a_candidate_that_will_not_start_again_is_at_fault(cast: Cast) -> None:
     blocks = hold(
-        cast, cast.grader(), cast.subject("exit"), plan=SLOW,
-        again=lambda: cast.subject("never-ready", at_block=9))
+        cast, cast.grader(), cast.subject("exit"), plan=SLOW, again=lambda: cast.subject("never-ready", at_block=9)
+    )
     assert [block.faults for block in blocks[:3]] == [("closed",), ("not-ready",), ("not-asked",)]
 
 

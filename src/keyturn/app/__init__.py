@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from keyturn.app.verifying import verify_permit as verify_permit
     from keyturn.core.policy_change import Difference as Difference
     from keyturn.flow.policy import PolicyProblems as PolicyProblems
+    from keyturn.keys.custody import describe
+
+    describe_custody = describe
 
 _PLACES = {
     "ClockRow": "keyturn.app.disclosing",
@@ -43,6 +46,7 @@ _PLACES = {
     "Signing": "keyturn.app.project",
     "Verified": "keyturn.app.verifying",
     "default_keys": "keyturn.app.founding",
+    "describe_custody": "keyturn.keys.custody",
     "diff_policy": "keyturn.app.policies",
     "doctor": "keyturn.app.machine",
     "explain_policy": "keyturn.app.policies",
@@ -56,8 +60,12 @@ _PLACES = {
 }
 
 
+_NAMES = {"describe_custody": "describe"}
+"""What is called otherwise where it lives."""
+
+
 def __getattr__(name: str) -> object:
     """Load what is asked for from where it lives."""
     if name not in _PLACES:
         raise AttributeError(f"module `keyturn.app` has no attribute `{name}`")
-    return getattr(import_module(_PLACES[name]), name)
+    return getattr(import_module(_PLACES[name]), _NAMES.get(name, name))

@@ -30,13 +30,26 @@ def teach(out: Path, *, seed: int) -> Path:
     return out
 
 
-def policy_text(*, name: str, people: Sequence[Enrolled], founder: Path, demo: bool, seed: int) -> str:
-    """The policy of a connect4 project with these people, to be read and changed before anyone signs it."""
+SECOND_SEAT = ', { role = "security", persons = 1 }'
+TIER = 'sandbox = "T2"'
+
+
+def policy_text(
+    *, name: str, people: Sequence[Enrolled], founder: Path, demo: bool, seed: int, tier: str = "T2"
+) -> str:
+    """The policy of a connect4 project with these people, to be read and changed before anyone signs it.
+
+    With one person alone the second seat of level 1 is left out: nobody could fill it, and every screen says
+    SINGLE PERSON.
+    """
     text = resources.files("keyturn.subjects.connect4").joinpath("keyturn.toml").read_text(encoding="utf-8")
     files = {entry.name: entry.read_bytes() for entry in founder.iterdir() if entry.is_file()}
     root = artifact.root(artifact.manifest(files))
     text = text.replace("sha256:FOUNDER", root).replace('name = "connect4"', f'name = "{name}"', 1)
     text = text.replace("demo = false", f"demo = {str(demo).lower()}").replace("seed = 1", f"seed = {seed}", 1)
+    text = text.replace(TIER, f'sandbox = "{tier}"')
+    if len(people) == 1:
+        text = text.replace(SECOND_SEAT, "")
     return text.replace("# PEOPLE", "\n".join(_person(*each) for each in people))
 
 

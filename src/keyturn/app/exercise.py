@@ -16,8 +16,9 @@ from pathlib import Path
 
 from keyturn.app.connect4 import policy_text, teach
 from keyturn.app.founding import found, new_key, read_founder
+from keyturn.app.machine import doctor
 from keyturn.app.project import Project
-from keyturn.core.errors import MalformedInput
+from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.events import Document
 from keyturn.flow import policy as policies
 from keyturn.keys import keyfile
@@ -47,7 +48,7 @@ def fresh_folder(out: Path) -> None:
 
 
 def exercise(
-    root: Path, *, name: str, cast: Sequence[Cast], seed: int, founder: Path, wall_seconds: int = 120
+    root: Path, *, name: str, cast: Sequence[Cast], seed: int, founder: Path, wall_seconds: int = 120, tier: str = "T2"
 ) -> Project:
     """Found an exercise project with these people; the banks follow from the seed, so that a demo can be repeated."""
     enrolled = []
@@ -58,7 +59,7 @@ def exercise(
             new_key(each.person, kind=kind, keys=each.keys, passphrase_file=None)
         enrolled.append((each.person, each.roles, keyfile.read_public(place)))
     root.mkdir(parents=True, exist_ok=True)
-    text = policy_text(name=name, people=enrolled, founder=founder, demo=True, seed=seed)
+    text = policy_text(name=name, people=enrolled, founder=founder, demo=True, seed=seed, tier=tier)
     text = text.replace("wall_seconds = 120", f"wall_seconds = {wall_seconds}")
     (root / "keyturn.toml").write_text(text, encoding="utf-8")
     policy = policies.read_file(root / "keyturn.toml")
@@ -67,6 +68,15 @@ def exercise(
     project = found(root, policy, keys={each.person: each.keys for each in cast}, passphrases={}, bank_key=bank_key)
     ArtifactStore(project.home / "artifacts").put(policy.subject.founder, files)
     return project
+
+
+def reachable_tier() -> tuple[str, tuple[str, ...]]:
+    """The tier that this account reaches, T2 at most, and in what it is weaker; raises `Unavailable` for none."""
+    seen = doctor(None)
+    if seen.tier == "T0":
+        missing = next(row for row in seen.rows if not row.ok and row.name != "project")
+        raise Unavailable(f"no sandbox can be had here: {missing.name}: {missing.what}", help=missing.remedy)
+    return min(seen.tier, "T2"), seen.weaker
 
 
 def founder(out: Path, *, seed: int) -> Path:

@@ -11,11 +11,11 @@ from keyturn.app.project import HOME, POLICY, Project
 from keyturn.app.wiring import KeySigner, RandomIds, SystemClock
 from keyturn.core.errors import Conflict, MalformedInput, UntrustedInput
 from keyturn.core.policy import Person, Policy
-from keyturn.core.terms import Digest
+from keyturn.core.terms import Custody, Digest
 from keyturn.flow import policy as policies
 from keyturn.flow import project as projects
 from keyturn.flow.log import Log, Stamp
-from keyturn.keys import keyfile, signing
+from keyturn.keys import custody, keyfile, signing
 from keyturn.ledger import note
 from keyturn.ledger.artifacts import ArtifactStore
 from keyturn.ledger.store import Store
@@ -114,7 +114,7 @@ def found(
     stamp = Stamp(id=RandomIds().new(), at=now, actor="governor", policy="")
     founded = projects.founding(policy, log_vkey=vkey, service=service.public, stamp=stamp)
     signed = tuple(
-        _genesis_signature(founded.genesis, person, keys[person.id], passphrases) for person in policy.people
+        _genesis_signature(root, founded.genesis, person, keys[person.id], passphrases) for person in policy.people
     )
     _write_private(home / "bank.key", bank_key or secrets.token_bytes(32))
     trust = trusts.Trust(founded.genesis, founded, policy, trusts.Seen())
@@ -131,7 +131,7 @@ def found(
 
 
 def _genesis_signature(
-    genesis: Digest, person: Person, keys: Path, passphrases: Mapping[str, Path | None]
+    root: Path, genesis: Digest, person: Person, keys: Path, passphrases: Mapping[str, Path | None]
 ) -> projects.Signed:
     path = keyfile.path_of(keys, person.id)
     public = keyfile.read_public(path).public
@@ -139,10 +139,24 @@ def _genesis_signature(
         raise UntrustedInput(
             f"the key of `{person.id}` in `{keys}` is not the one in the policy", help="put that key's `public` there"
         )
+    _require_custody(path, person, root)
     sig = signing.sign_in_child(
         path, leaf.genesis_message(genesis, person.id), passphrase_file=passphrases.get(person.id)
     )
     return projects.Signed(person.id, public, base64.encode(sig))
+
+
+def _require_custody(path: Path, person: Person, root: Path) -> None:
+    """Refuse a policy that declares a better custody than what is seen of the key file."""
+    observed = custody.custody_of(path, governor_uid=os.geteuid(), project_dir=root)
+    for key in person.keys:
+        settled = custody.record(observed=observed, declared=key.custody)
+        if list(Custody).index(settled.custody) < list(Custody).index(key.custody):
+            raise UntrustedInput(
+                f"the policy declares custody `{key.custody}` for the key of `{person.id}`; seen is {settled.custody}:"
+                f" {settled.why}",
+                help="declare what is true, or keep the key where the governor's account cannot reach it",
+            )
 
 
 def _write_private(path: Path, data: bytes) -> None:

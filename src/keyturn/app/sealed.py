@@ -199,6 +199,7 @@ class SealedTrial:
     grader: GraderProcess
     planned: Planned
     alarms: list[Alarm] = field(default_factory=list)
+    told: int = 0
     seats: dict[str, tuple[Running, Path]] = field(default_factory=dict)
 
     @property
@@ -225,7 +226,7 @@ class SealedTrial:
             return self._seat(member, members[member], on_attested)
 
         def block_read(block: BlockResult) -> None:
-            on_block(BlockRead(block.start, block.values, block.faults, block.process))
+            on_block(BlockRead(block.start, block.values, block.faults, block.process, self._untold()))
 
         try:
             channels = {name: seat(name) for name in members}
@@ -243,7 +244,13 @@ class SealedTrial:
         finally:
             for member in tuple(self.seats):
                 self._stand_up(member)
-        return tuple(self.alarms)
+        return self._untold()
+
+    def _untold(self) -> tuple[Alarm, ...]:
+        """The alarms that have not been handed over yet."""
+        fresh = tuple(self.alarms[self.told :])
+        self.told = len(self.alarms)
+        return fresh
 
     def _spec(self, folder: Path) -> Spec:
         return Spec(

@@ -58,7 +58,7 @@ def verify_permit(bundle: Path, *, trust: Path, weights: Path | None, action: st
         checked = check(opened, pinned, action=action, scope=scope or SCOPE, now=now)
     else:
         checked = examine(weights, opened, trust=pinned, action=action, scope=scope or SCOPE, now=now)
-    if not checked.doubts and checked.seen is not None:
+    if checked.seen is not None:  # also of a bundle that is refused: a halt once seen is not forgotten
         trusts.remember(pinned, checked.seen)
     return Verified(
         not checked.doubts,

@@ -67,6 +67,8 @@ def key_new(args: argparse.Namespace) -> int:
 
 def person_list(args: argparse.Namespace) -> int:
     """Who is enrolled by the policy in force."""
+    from keyturn import app
+
     policy = _adopted(context.project(args).state())
     named = [(person.id, person) for person in policy.people]
     shown, after = context.page(named, after=args.after, limit=args.limit)
@@ -76,6 +78,8 @@ def person_list(args: argparse.Namespace) -> int:
         return 0
     sheet = context.sheet()
     screen.people(sheet, policy, shown)
+    for kept in sorted({key.custody for each in shown for key in each.keys}):
+        sheet.say(f"custody {kept}: {app.describe_custody(kept)}", "dim", hang=2)
     if after:
         sheet.line(f"… more: `keyturn person list --after {safe(after, 40)}`")
     context.out(sheet)

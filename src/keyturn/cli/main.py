@@ -22,7 +22,7 @@ LOOKING = "keyturn.cli.looking"
 ACTING = "keyturn.cli.acting"
 FOUNDING = "keyturn.cli.founding"
 CHECKING = "keyturn.cli.checking"
-DEMO = "keyturn.cli.demo"
+DEMO = "keyturn.cli.demo.story"
 
 
 class _Parser(argparse.ArgumentParser):

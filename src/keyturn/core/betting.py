@@ -18,6 +18,8 @@ replays to the bit on any machine. It never decides by a logarithm; `interval` u
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -26,6 +28,7 @@ from keyturn.core.terms import Json, Verdict
 
 # Where the gamblers stand, as shares of theta: sin^2(pi (2j+1) / 160), j = 0..39, each rounded once from 60 digits.
 # Literal, because the last bit of a library's sine differs between machines.
+# fmt: off
 ARCSINE_SHARES: Final[tuple[float, ...]] = (
     0.0003854818796385326, 0.003465771522536852, 0.009607359798384776, 0.018772381773176357,
     0.030904332038757934, 0.045928413087459354, 0.06375199646360144, 0.08426519384872738,
@@ -51,6 +54,7 @@ RARE_SHARES: Final[tuple[float, ...]] = (
     0.25, 0.29730177875068026, 0.3535533905932738, 0.42044820762685725,
     0.5, 0.5946035575013605, 0.7071067811865476, 0.8408964152537145,
 )
+# fmt: on
 GAMBLERS: Final = 40
 RARE_BELOW: Final = 0.05  # a theta below this bets on the rare-event shares
 
@@ -95,11 +99,18 @@ class Process:
     def to_json(self) -> dict[str, Json]:
         """The process as canonical JSON can carry it; `from_json` gives back the same bits."""
         return {
-            "theta_low": self.theta_low, "theta_high": self.theta_high, "error": self.error,
-            "bank_items": self.bank_items, "n": self.n, "total": self.total,
-            "low": list(self.low.parts), "low_exponents": list(self.low.exponents),
-            "high": list(self.high.parts), "high_exponents": list(self.high.exponents),
-            "verdict": self.verdict.value, "decided_at": self.decided_at,
+            "theta_low": self.theta_low,
+            "theta_high": self.theta_high,
+            "error": self.error,
+            "bank_items": self.bank_items,
+            "n": self.n,
+            "total": self.total,
+            "low": list(self.low.parts),
+            "low_exponents": list(self.low.exponents),
+            "high": list(self.high.parts),
+            "high_exponents": list(self.high.exponents),
+            "verdict": self.verdict.value,
+            "decided_at": self.decided_at,
         }
 
     @classmethod
@@ -110,10 +121,16 @@ class Process:
         theta_low, theta_high = _number(value, "theta_low"), _number(value, "theta_high")
         _check_start(theta_low, theta_high, _number(value, "error"), _optional(value, "bank_items"))
         process = cls(
-            theta_low=theta_low, theta_high=theta_high, error=_number(value, "error"),
-            bank_items=_optional(value, "bank_items"), n=_whole(value, "n"), total=_number(value, "total"),
-            low=_bets(theta_low, value, "low"), high=_bets(1.0 - theta_high, value, "high"),
-            verdict=_verdict(value), decided_at=_optional(value, "decided_at"),
+            theta_low=theta_low,
+            theta_high=theta_high,
+            error=_number(value, "error"),
+            bank_items=_optional(value, "bank_items"),
+            n=_whole(value, "n"),
+            total=_number(value, "total"),
+            low=_bets(theta_low, value, "low"),
+            high=_bets(1.0 - theta_high, value, "high"),
+            verdict=_verdict(value),
+            decided_at=_optional(value, "decided_at"),
         )
         _check_counts(process)
         return process
@@ -127,8 +144,14 @@ def start(*, theta_low: float, theta_high: float, error: float, bank_items: int 
     _check_start(theta_low, theta_high, error, bank_items)
     coins = ((0.5,) * GAMBLERS, (1,) * GAMBLERS)
     return Process(
-        theta_low=theta_low, theta_high=theta_high, error=error, bank_items=bank_items, n=0, total=0.0,
-        low=Bets(theta_low, *coins), high=Bets(1.0 - theta_high, *coins),
+        theta_low=theta_low,
+        theta_high=theta_high,
+        error=error,
+        bank_items=bank_items,
+        n=0,
+        total=0.0,
+        low=Bets(theta_low, *coins),
+        high=Bets(1.0 - theta_high, *coins),
     )
 
 
@@ -151,8 +174,16 @@ def advance(process: Process, x: float) -> Process:
         verdict = _look(low, high, process.error, bank, n, total)
         decided_at = None if verdict is Verdict.UNDECIDED else n
     return Process(
-        theta_low=process.theta_low, theta_high=process.theta_high, error=process.error, bank_items=bank,
-        n=n, total=total, low=low, high=high, verdict=verdict, decided_at=decided_at,
+        theta_low=process.theta_low,
+        theta_high=process.theta_high,
+        error=process.error,
+        bank_items=bank,
+        n=n,
+        total=total,
+        low=low,
+        high=high,
+        verdict=verdict,
+        decided_at=decided_at,
     )
 
 
@@ -170,20 +201,24 @@ def error_of_submission(*, lifetime_error: float, submission: int) -> float:
     if not (0.0 < lifetime_error < 1.0 and submission >= 1):
         raise MalformedInput(
             f"a lifetime error must lie in (0, 1) and a submission count from 1, found `{lifetime_error}` and "
-            f"`{submission}`", help="count the distinct digests of the lineage from 1")
+            f"`{submission}`",
+            help="count the distinct digests of the lineage from 1",
+        )
     return lifetime_error * _SIX_OVER_PI_SQUARED / (submission * submission)
 
 
-def interval(process: Process, *, error: float) -> tuple[float, float]:
+def interval(process: Process, *, error: float, values: Sequence[float] = ()) -> tuple[float, float]:
     """Bounds for the mean, for display only: each end is wrong, ever, with probability at most `error`.
 
-    The same bets inverted: all means that would not yet have been refuted. It needs only the count and the total
-    (by the inequality of arithmetic and geometric means it is valid, if wider, for scores between 0 and 1). For a
-    bank drawn without replacement the promise holds at each single look, not over all looks together. Rounded
-    outwards to six digits, because the last digits of a logarithm differ between machines: never decide by it.
+    The same bets inverted: all means that would not yet have been refuted. With the `values` that were read it is
+    exact; without them it needs only the count and the total, and is wider where scores lie between 0 and 1 (by the
+    inequality of arithmetic and geometric means). For a bank drawn without replacement the promise holds at each
+    single look, not over all looks together. Rounded outwards to six digits, because the last digits of a logarithm
+    differ between machines: never decide by it.
     """
-    n, total = process.n, process.total
-    low, high = 1.0 - _bound(n, n - total, error), _bound(n, total, error)
+    counted = Counter(values) if len(values) == process.n else {1.0: process.total, 0.0: process.n - process.total}
+    low = 1.0 - _bound({1.0 - value: count for value, count in counted.items()}, error)
+    high = _bound(counted, error)
     return max(0.0, math.floor(low * 1e6) / 1e6), min(1.0, math.ceil(high * 1e6) / 1e6)
 
 
@@ -252,13 +287,16 @@ def _fortune(bets: Bets) -> float:
     return math.ldexp(mean / GAMBLERS, max(-_EXPONENT_MAX, min(_EXPONENT_MAX, top)))
 
 
-def _bound(n: int, total: float, error: float) -> float:
+def _bound(counted: Mapping[float, float], error: float) -> float:
     """The least mean at which "mean >= it" would already be refuted, by bisection; 1.0 where none is."""
     inside, outside = 0.0, 1.0
-    for _ in range(52):
+    for _ in range(40):
         theta = (inside + outside) / 2.0
         logs = [
-            (n - total) * math.log((1.0 - theta * share) / (1.0 - theta)) + total * math.log(share)
+            math.fsum(
+                count * math.log(1.0 + (1.0 - share) * (theta - value) / (1.0 - theta))
+                for value, count in counted.items()
+            )
             for share in ARCSINE_SHARES
         ]
         top = max(logs)
@@ -270,17 +308,30 @@ def _bound(n: int, total: float, error: float) -> float:
 # What a process must look like
 
 _REPLAY: Final = "replay the trial from its first item"
-_FIELDS: Final = frozenset((
-    "theta_low", "theta_high", "error", "bank_items", "n", "total", "low", "low_exponents", "high",
-    "high_exponents", "verdict", "decided_at",
-))
+_FIELDS: Final = frozenset(
+    (
+        "theta_low",
+        "theta_high",
+        "error",
+        "bank_items",
+        "n",
+        "total",
+        "low",
+        "low_exponents",
+        "high",
+        "high_exponents",
+        "verdict",
+        "decided_at",
+    )
+)
 
 
 def _check_start(theta_low: float, theta_high: float, error: float, bank_items: int | None) -> None:
     if not 0.0 < theta_low <= theta_high < 1.0:
         raise MalformedInput(
             f"nothing can be shown between `{theta_low}` and `{theta_high}`; expected 0 < low <= high < 1",
-            help="choose a line below 1 and a margin smaller than the line")
+            help="choose a line below 1 and a margin smaller than the line",
+        )
     if not 0.0 < error < 1.0:
         raise MalformedInput(f"an error must lie in (0, 1), found `{error}`", help="0.05 is usual")
     if bank_items is not None and bank_items < 1:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from keyturn.core import events as ev
+from keyturn.core.approval import governor_keys
 from keyturn.core.audit import pace_bound
 from keyturn.core.candidate import level_of
 from keyturn.core.decision import prepare
@@ -179,7 +180,7 @@ def _person_signed(state: State, event: ev.GenerationAudited | ev.AwarenessSigne
     if isinstance(event, ev.GenerationAudited):
         yield same_lineage(state, event.lineage)
         yield event.evidence_index <= state.size, "it names entries that were not in the log when it was given"
-        yield event.key not in (project.service_key, project.log_key), "the governor's own keys never count"
+        yield event.key not in governor_keys(project), "the governor's own keys never count"
 
 
 def _may_sign(person: Person, public: str, *, demo: bool) -> bool:

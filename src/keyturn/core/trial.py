@@ -73,13 +73,15 @@ class TrialPlan:
         if not 1 <= self.items <= self.bank_items:
             raise MalformedInput(
                 f"a budget of {self.items} items cannot be met by a bank of {self.bank_items}",
-                help="lower `items_max` of the suite or enlarge its bank")
+                help="lower `items_max` of the suite or enlarge its bank",
+            )
         if not 1 <= self.clusters <= self.bank_items or self.block_items < 1:
             raise MalformedInput("clusters and blocks must have at least one item each", help=_FIX)
         if self.estimand == "population" and self.items > self.clusters:
             raise MalformedInput(
                 f"{self.items} items from {self.clusters} clusters are not independent samples of a population",
-                help="lower `items_max` to the number of clusters, or choose the estimand `bank`")
+                help="lower `items_max` to the number of clusters, or choose the estimand `bank`",
+            )
         begin(self)
 
     def to_json(self) -> dict[str, Json]:
@@ -93,13 +95,22 @@ class TrialPlan:
         if not isinstance(value, dict) or set(value) != names:
             raise MalformedInput("a trial plan must have exactly the fields that `to_json` writes", help=_FIX)
         return cls(
-            suite=_text(value, "suite"), metric=_text(value, "metric"), threshold=_text(value, "threshold"),
-            kind=_text(value, "kind"), line=_number(value, "line"), margin=_number(value, "margin"),
-            error=_number(value, "error"), bank=Digest(_text(value, "bank")),
-            bank_items=_whole(value, "bank_items"), clusters=_whole(value, "clusters"),
-            estimand=_text(value, "estimand"), seed=Digest(_text(value, "seed")),
-            order=Digest(_text(value, "order")), items=_whole(value, "items"),
-            block_items=_whole(value, "block_items"), reference=_text(value, "reference"),
+            suite=_text(value, "suite"),
+            metric=_text(value, "metric"),
+            threshold=_text(value, "threshold"),
+            kind=_text(value, "kind"),
+            line=_number(value, "line"),
+            margin=_number(value, "margin"),
+            error=_number(value, "error"),
+            bank=Digest(_text(value, "bank")),
+            bank_items=_whole(value, "bank_items"),
+            clusters=_whole(value, "clusters"),
+            estimand=_text(value, "estimand"),
+            seed=Digest(_text(value, "seed")),
+            order=Digest(_text(value, "order")),
+            items=_whole(value, "items"),
+            block_items=_whole(value, "block_items"),
+            reference=_text(value, "reference"),
         )
 
 
@@ -114,7 +125,9 @@ class Block:
 def begin(plan: TrialPlan) -> Process:
     """The betting process of a digest's first trial under this plan; a later one continues from the log."""
     return betting.start(
-        theta_low=plan.line - plan.margin, theta_high=plan.line, error=plan.error,
+        theta_low=plan.line - plan.margin,
+        theta_high=plan.line,
+        error=plan.error,
         bank_items=plan.bank_items if plan.estimand == "bank" else None,
     )
 
@@ -131,7 +144,8 @@ def order(seed: bytes, *, bank_items: int, clusters: Sequence[int] = ()) -> tupl
         raise MalformedInput(f"a seed of {len(seed)} bytes can be guessed; expected 16 or more", help="draw 32 bytes")
     if bank_items < 1 or (clusters and len(clusters) != bank_items):
         raise MalformedInput(
-            f"{len(clusters)} clusters do not describe a bank of {bank_items} items", help="name one cluster per item")
+            f"{len(clusters)} clusters do not describe a bank of {bank_items} items", help="name one cluster per item"
+        )
     shuffled = sorted(range(bank_items), key=lambda item: _key(seed, item))
     if not clusters:
         return tuple(shuffled)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.core.events import Document
@@ -32,7 +33,7 @@ class ControlDoor:
         self._thread = threading.Thread(target=self._serve, name="keyturn-control", daemon=True)
         self._closed = False
 
-    def __enter__(self) -> ControlDoor:
+    def __enter__(self) -> Self:
         """Open the door; raises `Unavailable` when the socket cannot be made."""
         try:
             self._path.unlink(missing_ok=True)
@@ -75,7 +76,6 @@ class ControlDoor:
             connection.sendall(json.dumps(receipt).encode())
         except OSError:
             return  # the halt was done; only its answer had nobody to go to
-
 
     def _receipt(self, by: str, reason: str) -> Document:
         """Halt; a halt that could not be recorded is still answered for, and the door stays open."""

@@ -81,7 +81,7 @@ def _change(old: bytes | None, new: bytes | None) -> str:
 
 
 def _lines(old: bytes, new: bytes) -> ev.Document:
-    """How many lines of code came and went; the lines themselves are the subject's words and stay out of the dossier."""
+    """How many lines of code came and went; the lines themselves are the subject's words and stay out of it."""
     before = old.decode("utf-8", "replace").splitlines()
     after = new.decode("utf-8", "replace").splitlines()
     marks = [
@@ -95,9 +95,11 @@ def _recipe(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[Jso
     rows: list[Json] = []
     for name in sorted(name for name in after if name.endswith(".json")):
         old, new = _figures(before.get(name, b"{}")), _figures(after[name])
-        for key in sorted({*old, *new}):
-            if old.get(key) != new.get(key):
-                rows.append({"file": name, "key": key[:LINE_MAX], "before": old.get(key), "after": new.get(key)})
+        rows += [
+            {"file": name, "key": key[:LINE_MAX], "before": old.get(key), "after": new.get(key)}
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key)
+        ]
     return rows[:RECIPE_LINES_MAX]
 
 

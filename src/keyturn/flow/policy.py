@@ -1,4 +1,4 @@
-"""Read `keyturn.toml`, say by line what is wrong with it, and adopt a changed one: tightening is free, the rest waits."""
+"""Read `keyturn.toml`, say by line what is wrong, and adopt a changed one: tightening is free, the rest waits."""
 
 from __future__ import annotations
 

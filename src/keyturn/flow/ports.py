@@ -51,8 +51,9 @@ class Attested:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something a sandboxed run did that a safeguard saw: `decoy_opened`, `processes_left`, `limit_reached`,
-    `undeclared_output`.
+    """Something a sandboxed run did that a safeguard saw.
+
+    `kind` is `decoy_opened`, `processes_left`, `limit_reached` or `undeclared_output`.
     """
 
     kind: str
@@ -78,8 +79,9 @@ OnAttested = Callable[[Attested], None]
 
 
 class Improver(Protocol):
-    """Runs one improve step sealed. `on_attested` is called before the first instruction of the subject and may
-    raise, in which case nothing runs.
+    """Runs one improve step sealed.
+
+    `on_attested` is called before the first instruction of the subject and may raise, in which case nothing runs.
     """
 
     def improve(
@@ -129,9 +131,10 @@ class TrialSession(Protocol):
         on_attested: Callable[[str, Attested], None],
         on_block: Callable[[BlockRead], None],
     ) -> tuple[Alarm, ...]:
-        """Ask block by block from `process.n` on. `members` maps `candidate` and, where needed, the reference to
-        files. Returns the alarms that no block reported. Raises `Unavailable` when sandbox or grader failed,
-        `Interrupted` on a halt.
+        """Ask block by block from `process.n` on; returns the alarms that no block reported.
+
+        `members` maps `candidate` and, where needed, the reference to files. Raises `Unavailable` when sandbox or
+        grader failed, `Interrupted` on a halt.
         """
 
 

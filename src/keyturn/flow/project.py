@@ -61,7 +61,7 @@ def found_project(log: Log, founded: ev.ProjectFounded, policy: Policy, signatur
     )
     digest = sha256(canonical.encode(policy.document))
     log.append(
-        lambda stamp: founded,
+        lambda _: founded,
         lambda stamp: ev.PolicyAdopted(
             id=stamp["id"],
             at=stamp["at"],

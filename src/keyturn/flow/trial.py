@@ -184,7 +184,7 @@ def _conclude(
     trial = governor.state.trials[name]
     process = Process.from_json(trial.process) if trial.process else trials.begin(TrialPlan.from_json(trial.plan))
     verdict = process.verdict
-    low, high = betting.interval(process, error=SHOWN_ERROR)
+    low, high = betting.interval(process, error=SHOWN_ERROR, values=trial.values)
     facts: list[Fact] = [
         lambda stamp: ev.TrialEnded(**stamp, trial=name, verdict=verdict, items=process.n),
         lambda stamp: ev.EvidenceRecorded(
@@ -223,7 +223,9 @@ def _consequences(governor: Governor, candidate: Candidate, threshold: Threshold
         said = claimed(candidate, threshold.metric)
         summary = f"the candidate claims {said:.2f} in `{threshold.metric}`; trials show far less"
         return [_incident(governor, "forged-claim", summary, candidate, {"claimed": said})]
-    told = any(i.kind == "drift-beyond-limit" and i.candidate == candidate.name for i in governor.state.incidents.values())
+    told = any(
+        i.kind == "drift-beyond-limit" and i.candidate == candidate.name for i in governor.state.incidents.values()
+    )
     if threshold.kind == "limit" and verdict is Verdict.TRIP and not told:  # one candidate's drift is one incident
         summary = f"`{threshold.metric}` was shown to lie above its line {threshold.line:g}"
         return [_incident(governor, "drift-beyond-limit", summary, candidate, {"threshold": threshold.id})]

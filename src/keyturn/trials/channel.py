@@ -50,8 +50,14 @@ class FdChannel:
     """
 
     def __init__(
-        self, *, read_fd: int, write_fd: int, on_tick: Callable[[], None], limits: LinkLimits,
-        sandbox_fault: Callable[[], str | None] = lambda: None, clock: Callable[[], float] = time.monotonic,
+        self,
+        *,
+        read_fd: int,
+        write_fd: int,
+        on_tick: Callable[[], None],
+        limits: LinkLimits,
+        sandbox_fault: Callable[[], str | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._link = Link(read_fd=read_fd, write_fd=write_fd, on_tick=on_tick, limits=limits, clock=clock)
         self._sandbox_fault = sandbox_fault
@@ -98,8 +104,11 @@ class RememberedChannel:
         missing = {key: item for key, item in zip(keys, items, strict=True) if key not in self._answers}
         if missing:
             outputs = converse(
-                self._reference(timeout_seconds), frame["block"], list(missing.values()),
-                timeout_seconds=timeout_seconds)
+                self._reference(timeout_seconds),
+                frame["block"],
+                list(missing.values()),
+                timeout_seconds=timeout_seconds,
+            )
             self._answers.update(zip(missing, outputs, strict=True))
         return {"type": "answer", "block": frame["block"], "outputs": [self._answers[key] for key in keys]}
 

@@ -74,8 +74,14 @@ class GraderProcess:
     """
 
     def __init__(
-        self, argv: Sequence[str], *, on_tick: Callable[[], None], timeout_seconds: float = 60.0,
-        environment: Mapping[str, str] | None = None, cwd: str | None = None, limits: LinkLimits = LIMITS,
+        self,
+        argv: Sequence[str],
+        *,
+        on_tick: Callable[[], None],
+        timeout_seconds: float = 60.0,
+        environment: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        limits: LinkLimits = LIMITS,
     ) -> None:
         self._argv, self._cwd, self._environment = list(argv), cwd, dict(environment or {})
         self._on_tick, self._timeout_seconds, self._limits = on_tick, timeout_seconds, limits
@@ -85,16 +91,26 @@ class GraderProcess:
         self._complaints: IO[bytes] = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(
-                self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, bufsize=0,
-                cwd=self._cwd, start_new_session=True,
-                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **self._environment})
+                self._argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._complaints,
+                bufsize=0,
+                cwd=self._cwd,
+                start_new_session=True,
+                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **self._environment},
+            )
         except OSError as error:
             self._complaints.close()
             raise Unavailable(
-                f"the grader cannot be started: {error}", help="correct `grader` in the policy") from error
+                f"the grader cannot be started: {error}", help="correct `grader` in the policy"
+            ) from error
         self._link = Link(
-            read_fd=_fd(self._process.stdout), write_fd=_fd(self._process.stdin), on_tick=self._on_tick,
-            limits=self._limits)
+            read_fd=_fd(self._process.stdout),
+            write_fd=_fd(self._process.stdin),
+            on_tick=self._on_tick,
+            limits=self._limits,
+        )
         return self
 
     def __exit__(
@@ -113,8 +129,12 @@ class GraderProcess:
         reply = self._turn({"type": "plan", "suite": suite, "seed": seed, "items": items})
         bank, held, clusters = reply.get("bank"), reply.get("items"), reply.get("clusters", [])
         if (
-            reply.get("type") != "planned" or not isinstance(bank, str) or not bank.startswith("sha256:")
-            or not _whole(held) or not isinstance(clusters, list) or not all(map(_whole, clusters))
+            reply.get("type") != "planned"
+            or not isinstance(bank, str)
+            or not bank.startswith("sha256:")
+            or not _whole(held)
+            or not isinstance(clusters, list)
+            or not all(map(_whole, clusters))
         ):
             raise self._wrong("no bank for its plan")
         return Planned(Digest(bank), _int(held), tuple(map(_int, clusters)))

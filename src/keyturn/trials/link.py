@@ -61,7 +61,12 @@ class Link:
     """
 
     def __init__(
-        self, *, read_fd: int, write_fd: int, on_tick: Callable[[], None], limits: LinkLimits,
+        self,
+        *,
+        read_fd: int,
+        write_fd: int,
+        on_tick: Callable[[], None],
+        limits: LinkLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         os.set_blocking(read_fd, False)

@@ -61,8 +61,15 @@ class Parties:
 
 
 def run_trial(
-    plan: TrialPlan, order: Sequence[int], process: Process, *, planned: Planned, parties: Parties,
-    on_block: Callable[[BlockResult], None], faults_before: int = 0, patience: Patience = Patience(),
+    plan: TrialPlan,
+    order: Sequence[int],
+    process: Process,
+    *,
+    planned: Planned,
+    parties: Parties,
+    on_block: Callable[[BlockResult], None],
+    faults_before: int = 0,
+    patience: Patience = Patience(),
 ) -> Process:
     """Ask block by block from item `process.n` on, and stop as soon as it is decided; returns the last process.
 
@@ -137,10 +144,8 @@ class _Examination:
             elif len(turn.values) == len(items):
                 return turn.values
             else:
-                raise Unavailable(
-                    f"the grader scored {len(turn.values)} items of a block of {len(items)}", help=_AGAIN)
-        raise Unavailable(
-            f"the grader asked more than {self._patience.rounds_max} rounds in one block", help=_AGAIN)
+                raise Unavailable(f"the grader scored {len(turn.values)} items of a block of {len(items)}", help=_AGAIN)
+        raise Unavailable(f"the grader asked more than {self._patience.rounds_max} rounds in one block", help=_AGAIN)
 
     def _outputs(self, to: str, ask: Ask) -> list[Json]:
         channel = self._channels.get(to)
@@ -157,7 +162,8 @@ class _Examination:
                 raise
             raise Unavailable(
                 f"the reference `{to}` failed ({fault.fault.value}), which is no evidence on the candidate",
-                help="start the trial again; it resumes where it stopped") from fault
+                help="start the trial again; it resumes where it stopped",
+            ) from fault
 
 
 def _paired(plan: TrialPlan, candidate: float | None, reference: float | None) -> float:

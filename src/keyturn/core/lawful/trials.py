@@ -103,7 +103,7 @@ def evidence(state: State, event: ev.EvidenceRecorded) -> Iterator[tuple[bool, s
     process = _process(plan, known)
     yield event.items == process.n, f"it speaks of {event.items} items; {process.n} were read"
     mean = process.total / process.n if process.n else 1.0
-    low, high = betting.interval(process, error=SHOWN_ERROR)
+    low, high = betting.interval(process, error=SHOWN_ERROR, values=known.values)
     for name, value in (("estimate", mean), ("low", low), ("high", high)):
         found = getattr(event, name)
         yield abs(found - value) <= _SHOWN_WITHIN, f"its `{name}` is {found:g}; the values give {value:g}"

@@ -121,9 +121,7 @@ def plant(
     The bounds and paths are for runs outside a sandbox; the defaults go on until a safeguard ends them.
     """
     if variant not in VARIANTS:
-        raise MalformedInput(
-            f"variant `{variant}` is not known", help=f"use one of {', '.join(sorted(VARIANTS))}"
-        )
+        raise MalformedInput(f"variant `{variant}` is not known", help=f"use one of {', '.join(sorted(VARIANTS))}")
     source = (founder / "subject.py").read_text(encoding="utf-8")
     before, mark, after = source.rpartition(_MARK)
     if not mark:

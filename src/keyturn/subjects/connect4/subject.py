@@ -389,9 +389,7 @@ def raise_child(
 
 def raise_children(parent: Weights, recipe: Recipe, *, seed: int, generation: int) -> list[Child]:
     """Raise all children of one improve step."""
-    return [
-        raise_child(parent, recipe, seed=seed, generation=generation, number=number) for number in range(CHILDREN)
-    ]
+    return [raise_child(parent, recipe, seed=seed, generation=generation, number=number) for number in range(CHILDREN)]
 
 
 def choose_successor(children: Sequence[Child]) -> Child:
