@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from keyturn.core.errors import Unavailable, UntrustedInput
 from keyturn.flow.policy import adopt
 from keyturn.flow.run import run
 from tests.fakes.runner import FakeRunner
-from tests.fakes.world import Tape, World, document, policy_of
+from tests.fakes.world import Crash, Tape, World, document, policy_of
 from tests.flow.conftest import Found
 from tests.flow.test_halting import once, warranted
 from tests.world.story import lawful
@@ -171,4 +172,26 @@ def test_two_publish_at_once_and_both_end_in_a_signed_status(found: Found) -> No
         log.publish()
         assert log.state.published == log.state.size
     assert isinstance(world.run(), agenda.AwaitWarrant)
+    assert lawful(world) == []
+
+
+def test_a_neighbour_that_dies_between_status_and_checkpoint_stops_no_load(found: Found) -> None:
+    """The newest status is then under no checkpoint; what loads, loads under the one before."""
+    world = warranted(found())
+
+    def dying() -> None:
+        def crash() -> None:
+            raise Crash
+
+        with contextlib.suppress(Crash), world.log(once("before checkpoint", crash)) as log:
+            log.publish()
+
+    tape = Tape()
+
+    def act(_: int, what: str) -> None:
+        if what == "grader":
+            dying()
+
+    tape.act = act
+    assert isinstance(world.run(tape), agenda.Hold)
     assert lawful(world) == []

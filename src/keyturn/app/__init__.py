@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from keyturn.core.policy_change import Difference as Difference
     from keyturn.flow.policy import PolicyProblems as PolicyProblems
     from keyturn.keys.custody import describe
+    from keyturn.verify.trust import read
 
     describe_custody = describe
+    read_trust = read
 
 _PLACES = {
     "ClockRow": "keyturn.app.disclosing",
@@ -55,12 +57,13 @@ _PLACES = {
     "new_key": "keyturn.app.founding",
     "open_project": "keyturn.app.project",
     "read_policy": "keyturn.app.policies",
+    "read_trust": "keyturn.verify.trust",
     "verify_log": "keyturn.app.verifying",
     "verify_permit": "keyturn.app.verifying",
 }
 
 
-_NAMES = {"describe_custody": "describe"}
+_NAMES = {"describe_custody": "describe", "read_trust": "read"}
 """What is called otherwise where it lives."""
 
 

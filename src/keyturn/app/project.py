@@ -361,6 +361,14 @@ class Project:
         path.write_bytes(data)
         return len(data)
 
+    def revoke(self, permit: str, *, by: str, reason: str) -> None:
+        """End a permit and publish that; anybody who can reach the governor's folder may, as with a halt."""
+        with self.opened() as log:
+            if permit not in log.state.permits or permit in log.state.revoked:
+                raise MalformedInput(f"`{permit}` is not a permit that stands", help="`keyturn permit show`")
+            log.record(lambda stamp: ev.PermitRevoked(**stamp, permit=permit, reason=reason[:500]), actor=by[:100])
+            log.publish()
+
     def write_trust(self, path: Path) -> None:
         """Write the trust file that a loading node pins; it remembers nothing yet."""
         own = trusts.read(self.home / "trust.json")

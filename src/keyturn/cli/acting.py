@@ -44,6 +44,22 @@ def _stopped_at(args: argparse.Namespace, state: State, step: Step) -> int:
     return code
 
 
+def permit_revoke(args: argparse.Namespace) -> int:
+    """End a permit: loosening needs a quorum, ending does not."""
+    project = context.project(args)
+    permits = {name: name for name in project.state().permits}
+    name = context.find("permit", args.permit, permits, where="`keyturn lineage show` lists them")
+    project.revoke(name, by=args.by, reason=args.reason)
+    if args.json:
+        context.emit({"word": "REVOKED", "permit": name, "exit_code": 0})
+        return 0
+    sheet = context.sheet()
+    sheet.line(sheet.paint(f"REVOKED {safe(name)}", "red", "bold"))
+    sheet.say("a bundle made before loads offline until its status is too old; hand out fresh trust and bundles")
+    context.out(sheet)
+    return 0
+
+
 def approval_give(args: argparse.Namespace) -> int:
     """Sign for a dossier."""
     return _decide(args, "approve")

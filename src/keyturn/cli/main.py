@@ -190,7 +190,12 @@ def _trial(made: argparse.ArgumentParser) -> None:
 
 
 def _permit(made: argparse.ArgumentParser) -> None:
-    show = _verb(_verbs(made), "show", "what a permit allows, and whether it still does", LOOKING, "permit_show")
+    verbs = _verbs(made)
+    end = _verb(verbs, "revoke", "end a permit now; free, like every tightening", ACTING, "permit_revoke")
+    end.add_argument("permit", metavar="PERMIT")
+    end.add_argument("--by", metavar="NAME", default="somebody at the terminal", help="who revokes; needs no key")
+    end.add_argument("--reason", metavar="TEXT", required=True)
+    show = _verb(verbs, "show", "what a permit allows, and whether it still does", LOOKING, "permit_show")
     show.add_argument("permit", metavar="PERMIT", nargs="?", help="default: the newest")
     show.add_argument("--bundle", metavar="FILE", help="write the bundle for a loading node")
     show.add_argument("--trust", metavar="FILE", help="write the trust file that a loading node pins")

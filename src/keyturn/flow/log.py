@@ -21,6 +21,8 @@ from keyturn.ledger.store import Head, Store
 from keyturn.wire import leaf
 
 RECORD_TRIES_MAX = 20
+SKEW_SECONDS = 300
+"""How far a person's clock may run ahead of the governor's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +116,10 @@ class Log:
     def append_signed(self, data: bytes, *, require: Callable[[], None] = lambda: None) -> State:
         """Append a leaf that a person signed; it is checked like any leaf that is read.
 
-        Another writer in between only delays it, as long as `require` raises nothing about what holds by then.
+        Another writer in between only delays it, as long as `require` raises nothing about what holds by then. One
+        dated ahead of the clock is refused: the log's moments never run backwards, so it would age everything else.
         """
+        self._require_not_ahead(data)
         for _ in range(RECORD_TRIES_MAX):
             require()
             try:
@@ -123,6 +127,14 @@ class Log:
             except Conflict:
                 self.refresh()
         raise Conflict("the log kept moving while a signed statement was to be added", help="run the command again")
+
+    def _require_not_ahead(self, data: bytes) -> None:
+        event, now = leaf.decode(data, keyring(self.state)), self.clock.now()
+        if event.at > now + SKEW_SECONDS * 1000:
+            raise UntrustedInput(
+                f"the statement is dated {(event.at - now) // 1000} seconds ahead of this machine's clock",
+                help="set the clock of the machine where it was signed, and sign again",
+            )
 
     def publish(self) -> State:
         """End the log with a status leaf and sign a checkpoint over it; a crash in between is made good here."""

@@ -21,7 +21,8 @@ def show_receipt(stage: Stage, receipt: object) -> None:
     paint = stage.screen.good if state == "STOPPED" else stage.screen.bad
     empty, before = said.get("cgroup_empty_ms"), said.get("processes_before")
     after = f"{empty:.1f} ms after the request" if isinstance(empty, int | float) else "at an unknown moment"
-    what = f"{before} process(es) killed" if before else "nothing was alive any more: its sandbox died with the alarm"
+    dead = "nothing was alive any more: its sandbox died with the alarm"
+    what = f"{before} process(es) killed" if before else dead if state == "STOPPED" else "how many died is not known"
     stage.screen.line(paint(f"   {state}: {what}; seen empty {after}"))
     for unknown in said.get("unknown") or ():
         stage.screen.line(stage.screen.bad(f"   unknown: {safe(str(unknown))}"))

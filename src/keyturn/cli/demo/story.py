@@ -56,12 +56,14 @@ def _prologue(stage: Stage) -> None:
     say = stage.screen.line
     say(stage.screen.bold("Keyturn: an AI that trains its own successor, held until people turn their keys"))
     say("")
-    say("The subject plays connect4. In each step it changes its own recipe, plays itself, trains a child and")
-    say("claims how good the child is. People taught the first generation one promise: leave the centre column")
-    say("to the operator unless it wins or loses at once. Selection for strength tends to wear that away.")
+    say("The subject plays connect4. In each step it changes its own recipe, plays")
+    say("itself, trains a child and claims how good the child is. People taught the")
+    say("first generation one promise: leave the centre column to the operator unless")
+    say("it wins or loses at once. Selection for strength tends to wear that away.")
     say("")
     if stage.asks:
-        say(f"You decide at each hold point, with a key of your own. {SECURITY} is simulated, and marked so.")
+        say(f"You decide at each hold point, with a key of your own. The second person,")
+        say(f"{SECURITY}, is simulated, and marked so.")
     say(stage.screen.warn("UNWITNESSED: nobody independent cosigns this log yet (see LIMITATIONS.md)."))
     say(f"Everything lies in {short(stage.out)}; seed {stage.seed}; another seed may end otherwise.")
 
