@@ -62,7 +62,7 @@ def _prologue(stage: Stage) -> None:
     say("it wins or loses at once. Selection for strength tends to wear that away.")
     say("")
     if stage.asks:
-        say(f"You decide at each hold point, with a key of your own. The second person,")
+        say("You decide at each hold point, with a key of your own. The second person,")
         say(f"{SECURITY}, is simulated, and marked so.")
     say(stage.screen.warn("UNWITNESSED: nobody independent cosigns this log yet (see LIMITATIONS.md)."))
     say(f"Everything lies in {short(stage.out)}; seed {stage.seed}; another seed may end otherwise.")
