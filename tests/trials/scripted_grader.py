@@ -83,8 +83,8 @@ def main(mode: str, at_block: int) -> None:
         if frame["type"] == "plan":
             if mode == "no-plan":
                 give({"type": "planned"})
-                continue
-            give({"type": "planned", "bank": BANK, "items": 400, "clusters": [i % 7 for i in range(400)]})
+            else:
+                give({"type": "planned", "bank": BANK, "items": 400, "clusters": [i % 7 for i in range(400)]})
         elif frame["type"] == "begin":
             if mode == "crash" and frame["block"] >= at_block:
                 give_up("Traceback: the answers file is gone")
