@@ -137,6 +137,11 @@ tried("stop", lambda: os.kill(1, 19))
 tried("ptrace", lambda: call(101, ctypes.c_long(16), ctypes.c_long(1), None, None))
 tried("process_vm_readv", lambda: call(310, ctypes.c_long(1), None, None, None, None, None))
 tried("pidfd_getfd", lambda: call(438, ctypes.c_long(os.pidfd_open(1)), ctypes.c_long(3), ctypes.c_long(0)))
+for limit in (0, 7, 9):
+    tried("prlimit", lambda: call(302, ctypes.c_long(1), ctypes.c_long(limit), bytes(16), None))
+tried("idle", lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)))
+tried("nice", lambda: os.setpriority(os.PRIO_USER, 0, 19))
+tried("affinity", lambda: os.sched_setaffinity(1, {0}))
 """
     )
     found = answers(inside.says(code))
@@ -153,6 +158,8 @@ tried("pidfd_getfd", lambda: call(438, ctypes.c_long(os.pidfd_open(1)), ctypes.c
         ("memfd_create", 319), ("execveat", 322), ("inotify_init", 253), ("fanotify_init", 300), ("chroot", 161),
         ("name_to_handle_at", 303), ("open_by_handle_at", 304), ("kexec_load", 246), ("shmget", 29), ("clone3", 435),
         ("add_key", 248), ("seccomp", 317), ("personality", 135), ("mknod", 133), ("vmsplice", 278), ("syslog", 103),
+        ("setpriority", 141), ("sched_setscheduler", 144), ("sched_setparam", 142), ("sched_setattr", 314),
+        ("ioprio_set", 251),
     ],
 )  # fmt: skip
 def test_a_dangerous_call_is_not_on_the_list(name: str, number: int) -> None:

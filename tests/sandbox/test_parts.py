@@ -71,6 +71,7 @@ def test_every_listed_call_is_allowed_and_no_other(machine: str) -> None:
     architecture, column = seccomp.MACHINES[machine]
     program = seccomp.program(machine, seccomp.table())
     special = {"clone", "clone3", "socket", "socketpair", "ioctl", "prctl", "fcntl", "flock"}
+    special |= {"prlimit64", "sched_setaffinity"}
     listed = {row[column] for name, row in seccomp.table().items() if name not in special}
     decided = {row[column] for name, row in seccomp.table().items() if name in special}
     for number in range(600):
@@ -99,6 +100,11 @@ def test_every_listed_call_is_allowed_and_no_other(machine: str) -> None:
         ("fcntl", (0, 1), seccomp.ALLOW),
         ("fcntl", (0, 6), seccomp.ERRNO | seccomp.ENOLCK),
         ("flock", (0, 2), seccomp.ERRNO | seccomp.ENOLCK),
+        ("prlimit64", (0, 7), seccomp.ALLOW),
+        ("prlimit64", (1, 0), seccomp.ERRNO | seccomp.EPERM),
+        ("prlimit64", (1 << 32 | 1, 0), seccomp.ERRNO | seccomp.EPERM),
+        ("sched_setaffinity", (0,), seccomp.ALLOW),
+        ("sched_setaffinity", (1,), seccomp.ERRNO | seccomp.EPERM),
     ],
 )
 def test_arguments_decide_where_they_must(machine: str, name: str, arguments: tuple[int, ...], answer: int) -> None:

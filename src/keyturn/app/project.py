@@ -19,7 +19,7 @@ from keyturn.app.wiring import FileLatch, KeySigner, RandomIds, SystemClock, gov
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
-from keyturn.core.errors import MalformedInput, TamperDetected
+from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected, Unavailable
 from keyturn.core.policy import Person, Policy
 from keyturn.core.policy_change import change, needs_quorum
 from keyturn.core.state import Dossier, State
@@ -162,7 +162,7 @@ class Project:
                 halter=sealed,
                 artifacts=ArtifactStore(self.home / "artifacts"),
                 latch=latch,
-                bank_key=(self.home / "bank.key").read_bytes(),
+                bank_key=self._bank_key(),
                 trust=lambda: trusts.read(self.home / "trust.json"),
                 tell=tell,
             )
@@ -175,6 +175,15 @@ class Project:
 
             stack.enter_context(ControlDoor(self.home / "control.sock", halt_now))
             yield governor
+
+    def _bank_key(self) -> bytes:
+        try:
+            return (self.home / "bank.key").read_bytes()
+        except OSError as fault:
+            raise Unavailable(
+                f"the key of the hidden banks cannot be read: {fault.strerror}",
+                help="restore `.keyturn/bank.key`; without it no trial can be planned or gone on with",
+            ) from fault
 
     def require_sound(self) -> None:
         """Recompute the log before governing on it; raises `TamperDetected` when it was cut, edited or forked."""
@@ -218,8 +227,13 @@ class Project:
         latch = FileLatch(self.home / "halt.latch")
         halter = Sealed.halter(self.home)
         receipt = halts.act(halter, latch, by=by, reason=reason)
-        with self.opened() as log:
-            halts.record(log, by=by, reason=reason, receipt=receipt)
+        try:
+            with self.opened() as log:
+                halts.record(log, by=by, reason=reason, receipt=receipt)
+        except KeyturnError as fault:  # the halt stands: the latch is set, and the next start records it
+            unknown = receipt.get("unknown")
+            told = [*unknown] if isinstance(unknown, list) else []
+            return {**receipt, "unknown": [*told, f"log: the halt is not recorded yet: {fault.message}"]}
         return receipt
 
     def decide(self, dossier: str, who: Signing, *, decision: str, reason: str) -> None:

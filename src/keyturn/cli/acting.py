@@ -15,10 +15,12 @@ from keyturn.cli.screen import count, safe, short, utc
 from keyturn.cli.screens import stop as stops
 from keyturn.cli.screens import waiting as waits
 from keyturn.core import agenda
-from keyturn.core.agenda import Step, next_step
+from keyturn.core.agenda import Step
 from keyturn.core.errors import MalformedInput
 from keyturn.core.state import State
-from keyturn.core.terms import Instant
+from keyturn.core.terms import Gate, Instant
+
+MORE_PEOPLE = "signed and in the log; more people are needed"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,7 +117,10 @@ def warrant_give(args: argparse.Namespace) -> int:
         bounds = f"{count(warrant.candidates_max, 'candidate')}, level {warrant.level_ceiling} at most"
         said = f"until {utc(warrant.expires_at)}; it never grants release. Next: `keyturn run`"
         return _say(args, f"WARRANT {safe(given, 40)}: {bounds}, {said}", {"warrant": given, "issued": True}, code=0)
-    return _still_held(args, state, {"warrant": "", "issued": False})
+    asked = [each for each in state.dossiers.values() if each.gate == Gate.TRAIN and not each.used]
+    lacks = not asked or bool(waits.missing_roles(state, asked[-1], context.now()))
+    later = "signed by enough people and in the log; it is issued when the loop comes to it"
+    return _still_held(args, state, {"warrant": "", "issued": False}, said=MORE_PEOPLE if lacks else later)
 
 
 def _say(args: argparse.Namespace, sentence: str, body: dict[str, object], *, code: int) -> int:
@@ -128,14 +133,16 @@ def _say(args: argparse.Namespace, sentence: str, body: dict[str, object], *, co
     return code
 
 
-def _still_held(args: argparse.Namespace, state: State, body: dict[str, object]) -> int:
-    """Signed, but more people are needed."""
-    what = waits.waiting(state, next_step(state, context.now()), context.now())
+def _still_held(
+    args: argparse.Namespace, state: State, body: dict[str, object], *, said: str = MORE_PEOPLE
+) -> int:
+    """Signed, but something else comes first: more people, as a rule."""
+    what = waits.waiting(state, waits.behind(state, context.now()), context.now())
     if args.json:
         context.emit({**body, "word": what.word, "waits_for": what.sentence, "exit_code": 1})
         return 1
     sheet = context.sheet()
-    sheet.say("signed and in the log; more people are needed", "yellow")
+    sheet.say(said, "yellow")
     waits.head(sheet, state, what.word, what.sentence, waits.TONES.get(what.word, ""))
     for command, note in what.commands:
         sheet.command(command, note)

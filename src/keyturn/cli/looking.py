@@ -13,7 +13,7 @@ from keyturn.core.agenda import next_step
 from keyturn.core.approval import row_of
 from keyturn.core.audit import pace_bound
 from keyturn.core.decision import decide
-from keyturn.core.dossier import as_request
+from keyturn.core.dossier import as_request, named
 from keyturn.core.errors import MalformedInput
 from keyturn.core.events import to_json
 from keyturn.core.state import Dossier, State
@@ -26,7 +26,7 @@ def status(args: argparse.Namespace) -> int:
 
     project = context.project(args)
     state, head, now = project.state(), project.head(), context.now()
-    step = next_step(state, now)
+    step = waits.behind(state, now)
     what = waits.waiting(state, step, now)
     if args.json:
         context.emit(_status_body(state, what, root=head.root_hex, witnessed=head.witnessed))
@@ -59,7 +59,7 @@ def _status_body(state: State, what: waits.Waiting, *, root: str, witnessed: boo
 def find_dossier(state: State, prefix: str | None, now: Instant) -> Dossier:
     """The dossier whose digest begins so, or that is about the candidate named so; without a name, what waits."""
     if not prefix:
-        step = next_step(state, now)
+        step = waits.behind(state, now)
         if isinstance(step, agenda.Hold):
             return step.dossier
         if isinstance(step, agenda.Halted) and step.dossier is not None:
@@ -70,6 +70,9 @@ def find_dossier(state: State, prefix: str | None, now: Instant) -> Dossier:
         if not candidate.dossier:
             raise MalformedInput(f"candidate `{prefix}` has no dossier yet", help="it is sealed once its trials ended")
         return state.dossiers[candidate.dossier]
+    called = [dossier for dossier in state.dossiers.values() if named(dossier) == prefix]
+    if called:
+        return called[-1]  # the founder is no candidate, but it is how people call the first dossier
     known = {digest.removeprefix("sha256:"): dossier for digest, dossier in state.dossiers.items()}
     return context.find("dossier", prefix.removeprefix("sha256:"), known, where="`keyturn status`")
 

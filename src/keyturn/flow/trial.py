@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from keyturn.core import betting
@@ -163,7 +163,11 @@ def _run(
 
 
 def _members(governor: Governor, candidate: Candidate, plan: TrialPlan) -> Mapping[str, Mapping[str, bytes]]:
-    """Who answers in this trial: the candidate's sealed files, and released members through their permits."""
+    """Who answers in this trial, each sealed: the files of the candidate and of the members it is compared with.
+
+    Being asked in a sealed trial needs no permit: a founder whose permit ended long ago is still what drift is
+    measured from. What each was is checked against the digests in the log.
+    """
     members = {"candidate": governor.stored(candidate.root, candidate.files)}
     lineage = governor.lineage
     roots: dict[str, Digest] = {
@@ -173,8 +177,16 @@ def _members(governor: Governor, candidate: Candidate, plan: TrialPlan) -> Mappi
     }
     wanted = {plan.reference} if plan.reference else {"parent"} if plan.kind == "claim" else set()
     for name in wanted:
-        members[name] = load_generation(governor, roots[name])
+        members[name] = governor.stored(roots[name], _rows(governor, roots[name]))
     return members
+
+
+def _rows(governor: Governor, root: Digest) -> Sequence[ev.Document]:
+    """The files of this root as the log names them."""
+    generation = governor.lineage.member(root)
+    if generation is not None:
+        return generation.files
+    return next(candidate.files for candidate in governor.state.candidates.values() if candidate.root == root)
 
 
 def _conclude(

@@ -5,11 +5,11 @@ Never guesses whether a governor runs elsewhere; where it may, the word is `RUNN
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keyturn.cli.screen import Sheet, actor, count, safe, short, span, utc, wrap
 from keyturn.core import agenda
-from keyturn.core.agenda import Step
+from keyturn.core.agenda import Step, next_step
 from keyturn.core.approval import quorum, refused_by, row_of
 from keyturn.core.dossier import as_request, moment, named
 from keyturn.core.events import Document
@@ -58,6 +58,15 @@ def head(sheet: Sheet, state: State, word: str, sentence: str, *styles: str, wit
     if found:
         sheet.line(sheet.paint(" · ".join(found), "yellow"))
     sheet.rule()
+
+
+def behind(state: State, now: Instant) -> Step:
+    """What the project waits for once its newest entries are published: that step hides a halt or a person's turn."""
+    step = next_step(state, now)
+    if not isinstance(step, agenda.Publish):
+        return step
+    then = next_step(replace(state, published=state.size), now)
+    return then if isinstance(then, agenda.Halted | agenda.Hold | agenda.AwaitAudit | agenda.AwaitWarrant) else step
 
 
 def waiting(state: State, step: Step, now: Instant) -> Waiting:
