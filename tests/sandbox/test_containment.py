@@ -138,7 +138,7 @@ tried("ptrace", lambda: call(101, ctypes.c_long(16), ctypes.c_long(1), None, Non
 tried("process_vm_readv", lambda: call(310, ctypes.c_long(1), None, None, None, None, None))
 tried("pidfd_getfd", lambda: call(438, ctypes.c_long(os.pidfd_open(1)), ctypes.c_long(3), ctypes.c_long(0)))
 for limit in (0, 7, 9):
-    tried("prlimit", lambda: call(302, ctypes.c_long(1), ctypes.c_long(limit), bytes(16), None))
+    tried(f"prlimit-{limit}", lambda: call(302, ctypes.c_long(1), ctypes.c_long(limit), bytes(16), None))
 tried("idle", lambda: os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0)))
 tried("nice", lambda: os.setpriority(os.PRIO_USER, 0, 19))
 tried("affinity", lambda: os.sched_setaffinity(1, {0}))
