@@ -15,11 +15,11 @@ from pathlib import Path
 from keyturn.app import disclosing
 from keyturn.app.disclosing import ClockRow
 from keyturn.app.verifying import Replay, verify_log
-from keyturn.app.wiring import FileLatch, KeySigner, RandomIds, SystemClock, governor_lock
+from keyturn.app.wiring import FileLatch, KeySigner, RandomIds, SystemClock, governor_lock, read_bank_key
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
-from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected, Unavailable
+from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected
 from keyturn.core.policy import Person, Policy
 from keyturn.core.policy_change import change, needs_quorum
 from keyturn.core.state import Dossier, State
@@ -162,7 +162,7 @@ class Project:
                 halter=sealed,
                 artifacts=ArtifactStore(self.home / "artifacts"),
                 latch=latch,
-                bank_key=self._bank_key(),
+                bank_key=read_bank_key(self.home / "bank.key"),
                 trust=lambda: trusts.read(self.home / "trust.json"),
                 tell=tell,
             )
@@ -175,15 +175,6 @@ class Project:
 
             stack.enter_context(ControlDoor(self.home / "control.sock", halt_now))
             yield governor
-
-    def _bank_key(self) -> bytes:
-        try:
-            return (self.home / "bank.key").read_bytes()
-        except OSError as fault:
-            raise Unavailable(
-                f"the key of the hidden banks cannot be read: {fault.strerror}",
-                help="restore `.keyturn/bank.key`; without it no trial can be planned or gone on with",
-            ) from fault
 
     def require_sound(self) -> None:
         """Recompute the log before governing on it; raises `TamperDetected` when it was cut, edited or forked."""

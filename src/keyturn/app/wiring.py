@@ -135,3 +135,14 @@ def governor_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def read_bank_key(path: Path) -> bytes:
+    """The key that hides the banks; raises `Unavailable` when it is gone."""
+    try:
+        return path.read_bytes()
+    except OSError as fault:
+        raise Unavailable(
+            f"the key of the hidden banks cannot be read: {fault.strerror}",
+            help="restore `.keyturn/bank.key`; without it no trial can be planned or gone on with",
+        ) from fault

@@ -9,7 +9,6 @@ from keyturn.cli import context
 from keyturn.cli import dossier_screen as dossiers
 from keyturn.cli.screens import waiting as waits
 from keyturn.core import agenda
-from keyturn.core.agenda import next_step
 from keyturn.core.approval import row_of
 from keyturn.core.audit import pace_bound
 from keyturn.core.decision import decide

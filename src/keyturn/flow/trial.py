@@ -24,7 +24,7 @@ from keyturn.flow.halt import record_or_trip
 from keyturn.flow.improve import record_attested
 from keyturn.flow.incident import alarm_facts, opened
 from keyturn.flow.log import Fact
-from keyturn.flow.permit import load_generation, reject
+from keyturn.flow.permit import reject
 from keyturn.flow.ports import Alarm, Attested, BlockRead, Interrupted, TrialSession
 
 CLAIM_LEAST, CLAIM_MOST = 0.02, 0.98
