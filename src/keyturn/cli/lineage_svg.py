@@ -23,7 +23,7 @@ Series = Sequence[Mapping[str, Json]]
 
 _BARS = "Bars are intervals: each end is wrong, ever, with a chance of at most 5 %. They decide nothing."
 LEFT, RIGHT, STEP_MIN, PAGE = 96, 150, 34, 1200
-RAIL, UPPER, LOWER, PANEL = 138, 226, 506, 210
+RAIL, UPPER, LOWER, PANEL = 164, 252, 532, 210
 REASONS_MAX, REASON_ROWS = 12, 6
 
 # Colours of Okabe and Ito (2008), which people with any kind of colour vision can tell apart.
@@ -165,13 +165,12 @@ def _head(canvas: _Canvas, state: State, found: Rail, *, wild: bool) -> None:
     canvas.text((LEFT - 60, 46), f"What {name} is becoming{beside}", "ink bold", 22)
     said = f"{count(made, 'candidate')}, {released} released, {refused} refused · level {found.level}"
     canvas.text((LEFT - 60, 70), f"{said} · as of {utc(state.last_at)} · {state.size} entries of the log", "soft", 13)
-    end = canvas.width - 36
-    for word in reversed(banners(state)):
+    x = LEFT - 60
+    for word in banners(state):
         wide = 18 + 8.1 * len(word)
-        end -= wide
-        canvas.box((end, 30), (wide, 22), "pill", 'rx="11"')
-        canvas.text((end + wide / 2, 45), word, "pilltext bold", 11, anchor="middle")
-        end -= 8
+        canvas.box((x, 84), (wide, 22), "pill", 'rx="11"')
+        canvas.text((x + wide / 2, 99), word, "pilltext bold", 11, anchor="middle")
+        x += wide + 8
 
 
 def _rail(canvas: _Canvas, found: Rail) -> None:
@@ -223,7 +222,7 @@ def _halts(canvas: _Canvas, found: Rail) -> None:
     for place in range(len(found.points) + 1):
         for number_, halt in enumerate(halts_before(found, place)):
             x = canvas.x(place - 0.5) + 9 * number_
-            canvas.stroke((x, RAIL - 18), (x, LOWER + PANEL), "haltline", 'stroke-dasharray="2 4"')
+            canvas.stroke((x, RAIL - 18), (x, UPPER - 24), "haltline", 'stroke-dasharray="2 4"')
             canvas.add(f'<path class="halt" d="M{x - 4:.1f} {RAIL - 38} h8 l6 6 v8 l-6 6 h-8 l-6 -6 v-8 z"/>')
             proof = "halt, stopped" if halt.proven else "halt, UNPROVEN"
             canvas.text((x, RAIL - 44), proof, "soft", 10.5, anchor="middle")
