@@ -63,6 +63,25 @@ def test_a_run_that_waits_for_people_is_held(terminal: Terminal) -> None:
     assert (code, body["word"], body["step"], body["exit_code"]) == (1, "HELD", "Hold", 1)
 
 
+def test_a_halt_that_is_not_yet_published_is_shown_as_a_halt(terminal: Terminal) -> None:
+    terminal.project.story.halted()
+    assert terminal.project.state().published < terminal.project.state().noteworthy
+    code, out, _ = terminal("status")
+    assert code == 6
+    assert out.splitlines()[1].startswith("HALTED")
+
+
+def test_the_founder_is_named_as_every_candidate_is(terminal: Terminal) -> None:
+    code, body = terminal.json("dossier", "show", "founder")
+    assert (code, body["document"]["request"]) == (0, "FoundLineage")
+
+
+def test_a_file_that_changes_nothing_is_not_called_adopted(terminal: Terminal) -> None:
+    code, out, _ = terminal("policy", "adopt", "--as", "ada", "--reason", "tidy")
+    assert code == 0
+    assert out.startswith("nothing to adopt")
+
+
 def test_a_run_into_a_halt_says_halted(terminal: Terminal) -> None:
     terminal.project.story.halted(name="h-2")
     terminal.project.story.status()

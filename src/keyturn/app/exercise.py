@@ -138,7 +138,7 @@ def try_load(project: Project, candidate: str, bundle: Path | None) -> tuple[str
         state.candidates[candidate].root if candidate in state.candidates else state.policies[-1].policy.subject.founder
     )
     if bundle is None:
-        return ("there is no permit for it; without one nothing loads",)
+        return ("it has no permit, and without one nothing loads",)
     folder = ArtifactStore(project.home / "artifacts").path(root)
     said = verify_permit(bundle, trust=project.home / "trust.json", weights=folder, action="release", scope=None)
     return tuple(f"[{number}] {message}" for number, message, _ in said.doubts)

@@ -106,6 +106,7 @@ def found(
     home = root / HOME
     if (home / "log.db").exists():
         raise Conflict(f"`{root}` holds a project already", help="found it in another folder")
+    _clear_unfinished(home)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     now = SystemClock().now()
     service = keyfile.create(home / "service.key", "service", keyfile.KeyKind.SERVICE, created_at=now)
@@ -128,6 +129,20 @@ def found(
         projects.found_project(log, founded, policy, signed)
     draft.rename(home / "log.db")
     return Project(root)
+
+
+def _clear_unfinished(home: Path) -> None:
+    """Forget the keys of a founding that was broken off before all had signed: nothing rests on them yet.
+
+    The trust file is written after the last signature. Where it lies without a log, a log may have been lost: refused.
+    """
+    if (home / "trust.json").exists():
+        raise Conflict(
+            f"`{home}` holds a trust file but no log: the log was lost, or a founding broke off at its very end",
+            help="restore `log.db`; if no project was ever founded here, remove that folder",
+        )
+    for made in (home / "service.key" / "service.json", home / "log.key" / "log.json"):
+        made.unlink(missing_ok=True)
 
 
 def _genesis_signature(

@@ -83,7 +83,10 @@ def open_project(root: Path | None) -> Project:
     for place in places:
         if (place / HOME / "log.db").is_file():
             return Project(place)
-    raise MalformedInput(f"there is no Keyturn project in `{start}`", help="`keyturn init` founds one")
+    raise MalformedInput(
+        f"there is no Keyturn project in `{start}`",
+        help="`keyturn init --as PERSON` founds one; `--project DIR` names one elsewhere",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +338,7 @@ class Project:
         new = policies.read_file(self.policy_path)
         with self.opened() as log:
             old = _policy(log.state)
+            person = _person(log.state, who.person)
             differences = change(old, new)
             policies.require_adoptable(old, new)
             if not differences:
@@ -343,7 +347,6 @@ class Project:
                 policies.adopt(log, new, None)
                 return True
             digest = policies.ask(log, new, differences)
-            person = _person(log.state, who.person)
             role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
             self._sign(log, digest, who, person, role, decision="approve", reason=reason)
             return policies.adopt_cleared(log, new, digest)

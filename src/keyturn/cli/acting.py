@@ -133,9 +133,7 @@ def _say(args: argparse.Namespace, sentence: str, body: dict[str, object], *, co
     return code
 
 
-def _still_held(
-    args: argparse.Namespace, state: State, body: dict[str, object], *, said: str = MORE_PEOPLE
-) -> int:
+def _still_held(args: argparse.Namespace, state: State, body: dict[str, object], *, said: str = MORE_PEOPLE) -> int:
     """Signed, but something else comes first: more people, as a rule."""
     what = waits.waiting(state, waits.behind(state, context.now()), context.now())
     if args.json:

@@ -40,8 +40,9 @@ def init(args: argparse.Namespace) -> int:
     sheet.entry("genesis", f"{safe(genesis, 80)}: pin this out of band; all trust starts from it")
     for warning in screen.warnings(policy):
         sheet.say(f"! {warning}", "yellow", hang=2)
-    sheet.command("keyturn run", "asks for leave to found the lineage")
-    sheet.command(f"keyturn approval give founder --as {safe(args.person, 40)} --reason TEXT", "then run again")
+    there = f" --project {safe(args.project)}" if args.project else ""
+    sheet.command(f"keyturn run{there}", "asks for leave to found the lineage")
+    sheet.command(f"keyturn approval give founder{there} --as {safe(args.person, 40)} --reason TEXT", "then run again")
     context.out(sheet)
     return 0
 
@@ -135,6 +136,7 @@ def policy_diff(args: argparse.Namespace) -> int:
 def policy_adopt(args: argparse.Namespace) -> int:
     """Sign for the changed policy: 0 when it is in force, 1 while more people are needed."""
     project = context.project(args)
+    before = _adopted(project.state())
     adopted = project.adopt_policy(context.signing(args), reason=context.reason(args))
     current = project.state().current
     number, digest = (current.version, current.digest) if current else (0, "")
@@ -142,7 +144,9 @@ def policy_adopt(args: argparse.Namespace) -> int:
         context.emit({"adopted": adopted, "version": number, "digest": digest, "exit_code": 0 if adopted else 1})
         return 0 if adopted else 1
     sheet = context.sheet()
-    if adopted:
+    if adopted and current is not None and current.policy == before:
+        sheet.say(f"nothing to adopt: the file says what policy {number} ({short(digest)}) says", "bold")
+    elif adopted:
         sheet.say(f"ADOPTED: policy {number} ({short(digest)}) is in force", "green", "bold")
     else:
         sheet.say("signed and in the log; the change loosens, so the quorum of `amend` must sign too", "yellow", "bold")

@@ -17,7 +17,7 @@ def ask(lines: tuple[str, ...], *, prompts: tuple[str, ...], bytes_max: int) -> 
         handle = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         message = "there is no terminal to ask for the passphrase on"
-        raise Unavailable(message, help="name a passphrase file (mode 0600) or `--passphrase-fd`") from None
+        raise Unavailable(message, help="`--passphrase-file FILE`, of mode 0600, or a terminal") from None
     try:
         _write(handle, "".join(f"{line}\n" for line in lines))
         answers = [_ask_silently(handle, prompt, bytes_max) for prompt in prompts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from keyturn import app
 from keyturn.app import exercise
@@ -12,18 +13,21 @@ from keyturn.cli.demo.stage import ME, SAFETY, SECURITY, Stage, people_time, pol
 from keyturn.cli.dossier_screen import dossier_text
 from keyturn.cli.lineage_text import lineage_text
 from keyturn.cli.screen import safe
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, MalformedInput, UntrustedInput
 from keyturn.core.finding import Decision
 from keyturn.core.state import Dossier, State
+
+T = TypeVar("T")
+TRIES = 3
 
 
 def own_keys(stage: Stage) -> Path:
     """Your key lies with your other keys, outside the demo; it is made on first use, in a process of its own."""
     keys = app.default_keys()
     if not (keys / f"{ME}.json").exists():
-        stage.screen.line("A key is being made for you. Choose a passphrase; a process of its own asks for it.")
+        stage.screen.line("A key is being made for you. Choose a passphrase; a process of its own asks.")
         with people_time(stage):
-            app.new_key(ME, kind="ed25519", keys=keys, passphrase_file=None)
+            insist(stage, lambda: app.new_key(ME, kind="ed25519", keys=keys, passphrase_file=None))
     return keys
 
 
@@ -57,7 +61,7 @@ def _ask(stage: Stage, project: app.Project, state: State, dossier: Dossier) -> 
             show_receipt(stage, project.halt(by=ME, reason="halted at a hold point"))
             stage.stopped = True
             return False
-        reason = input("   your reason: ").strip() or "no reason given"
+        reason = _typed("   your reason: ") or "no reason given"
         decision = "approve" if answer == word else "refuse"
         who = signing(stage, ME)
         if not _tries(stage, lambda: project.decide(dossier.digest, who, decision=decision, reason=reason)):
@@ -102,7 +106,10 @@ def give_warrant(stage: Stage, project: app.Project, candidates: int) -> None:
     stage.screen.line(f"`{person}` gives a warrant: {candidates} candidate(s), two hours, level 1 at most")
     who = signing(stage, person)
     with people_time(stage):
-        project.give_warrant(who, candidates=candidates, level_ceiling=1, hours=2, reason="exercise")
+        insist(
+            stage,
+            lambda: project.give_warrant(who, candidates=candidates, level_ceiling=1, hours=2, reason="exercise"),
+        )
 
 
 def audit(stage: Stage, project: app.Project, state: State) -> None:
@@ -119,7 +126,7 @@ def audit(stage: Stage, project: app.Project, state: State) -> None:
             stage.screen.line(lineage_text(state, colour=stage.screen.colour))
             _answer("   type `audited` once you have looked > ", ("audited",))
         who = signing(stage, person)
-        project.audit(who, root=None, reason="looked at the lineage and the drift")
+        insist(stage, lambda: project.audit(who, root=None, reason="looked at the lineage and the drift"))
     mark = "" if stage.asks else "SIMULATED "
     stage.screen.line(stage.screen.note(f"   {mark}{person} signs an audit; drift is measured from here on too"))
 
@@ -134,9 +141,31 @@ def _tries(stage: Stage, act: Callable[[], object]) -> bool:
     return True
 
 
+def insist(stage: Stage, act: Callable[[], T]) -> T:
+    """Do what needs a person's passphrase; one that was mistyped is asked again, three times in all."""
+    for _ in range(TRIES - 1):
+        try:
+            return act()
+        except (MalformedInput, UntrustedInput) as fault:
+            if not stage.asks:
+                raise
+            stage.screen.line(stage.screen.bad(f"   {fault.message}; {fault.help}"))
+    return act()
+
+
+def _typed(prompt: str) -> str:
+    """A line that a person typed; a terminal that was closed decides nothing."""
+    try:
+        return input(prompt).strip()
+    except EOFError:
+        raise MalformedInput(
+            "the terminal was closed at a hold point; nothing was decided", help="run the demo again, or `--simulated`"
+        ) from None
+
+
 def _answer(prompt: str, allowed: tuple[str, ...]) -> str:
     while True:
-        answer = input(prompt).strip()
+        answer = _typed(prompt)
         if answer in allowed:
             return answer
 

@@ -17,7 +17,7 @@ from keyturn import app
 from keyturn.app import exercise
 from keyturn.app.exercise import Cast
 from keyturn.cli.demo.end import epilogue, short, show_receipt
-from keyturn.cli.demo.people import audit, decide, give_warrant, own_keys
+from keyturn.cli.demo.people import audit, decide, give_warrant, insist, own_keys
 from keyturn.cli.demo.stage import ME, SAFETY, SECURITY, Stage, people_time, policy_of, signing
 from keyturn.cli.screen import Screen, safe
 from keyturn.core import agenda
@@ -82,8 +82,11 @@ def _found(stage: Stage, founder: Path) -> app.Project:
     yours = Cast(ME, ("safety",), False, own_keys(stage)) if stage.asks else None
     first = yours or Cast(SAFETY, ("safety",), True, stage.keys)
     cast = [first, Cast(SECURITY, ("security",), True, stage.keys)]
-    project = exercise.exercise(
-        stage.out / "project", name="connect4", cast=cast, seed=stage.seed, founder=founder, tier=stage.tier
+    project = insist(
+        stage,
+        lambda: exercise.exercise(
+            stage.out / "project", name="connect4", cast=cast, seed=stage.seed, founder=founder, tier=stage.tier
+        ),
     )
     state = project.state()
     stage.screen.line(
@@ -131,7 +134,7 @@ def _halt_drill(stage: Stage, project: app.Project) -> None:
         return
     person = ME if stage.asks else SAFETY
     with people_time(stage):
-        lifted = project.resume(signing(stage, person), reason="the drill is over")
+        lifted = insist(stage, lambda: project.resume(signing(stage, person), reason="the drill is over"))
     stage.screen.line(f"   resumed by quorum ({person}): {'yes' if lifted else 'not yet'}")
 
 
@@ -142,7 +145,9 @@ def _warrant_again(stage: Stage, project: app.Project) -> None:
     person = ME if stage.asks else SAFETY
     who = signing(stage, person)
     with people_time(stage):
-        project.give_warrant(who, candidates=1, level_ceiling=1, hours=1, reason="the halt drill")
+        insist(
+            stage, lambda: project.give_warrant(who, candidates=1, level_ceiling=1, hours=1, reason="the halt drill")
+        )
 
 
 def _halt_from_outside(stage: Stage, project: app.Project, ended: threading.Event) -> None:

@@ -146,8 +146,9 @@ def _audit(state: State, step: agenda.AwaitAudit) -> Waiting:
 def _warrant(state: State, reason: str) -> Waiting:
     level = state.lineage.level if state.lineage else 0
     who, _ = who_may(state, _seats(state, Gate.TRAIN), None)
-    command = f"keyturn warrant give --as {who} --candidates N --level-ceiling {level} --hours H --reason TEXT"
-    return Waiting("HELD", f"no leave to train: {safe(reason)}", ((command, ""),))
+    ceiling = f" --level-ceiling {level}" if level else ""
+    command = f"keyturn warrant give --as {who} --candidates 1{ceiling} --reason TEXT"
+    return Waiting("HELD", f"no leave to train: {safe(reason)}", ((command, "for one candidate"),))
 
 
 def subject_of(dossier: Dossier) -> str:
