@@ -82,6 +82,20 @@ def test_a_file_that_changes_nothing_is_not_called_adopted(terminal: Terminal) -
     assert out.startswith("nothing to adopt")
 
 
+def test_nobody_signs_for_what_is_decided_already(terminal: Terminal) -> None:
+    code, _, err = terminal("approval", "give", "c1", "--as", "ada", "--reason", "late")
+    assert code == 5
+    assert "CLEARED" in err
+    assert terminal.project.said == []
+
+
+def test_an_approval_after_a_refusal_is_not_called_enough(terminal: Terminal) -> None:
+    terminal("approval", "refuse", "c6", "--as", "ada", "--reason", "no")
+    _, out, _ = terminal("approval", "give", "c6", "--as", "ben", "--reason", "yes")
+    assert "a refusal stands" in out
+    assert "quorum is met" not in out
+
+
 def test_a_run_into_a_halt_says_halted(terminal: Terminal) -> None:
     terminal.project.story.halted(name="h-2")
     terminal.project.story.status()

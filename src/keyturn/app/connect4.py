@@ -26,7 +26,9 @@ def teach(out: Path, *, seed: int) -> Path:
     )
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise Unavailable(f"the founder could not be taught: {said[0][:200]}", help="`pip install keyturn[connect4]`")
+        lacks_numpy = "No module named" in said[0]
+        help = "`pip install keyturn[connect4]`" if lacks_numpy else "see whether the disk is full, and try again"
+        raise Unavailable(f"the founder could not be taught: {said[0][:200]}", help=help)
     return out
 
 

@@ -206,9 +206,12 @@ class Project:
 
                 return run_shadow(governor)
             step = run_flow(governor, founder=founder)
+            told: Step | None = None
             while wait and not isinstance(step, agenda.AwaitWarrant):
+                if type(told) is not type(step):
+                    tell("waits for people: `keyturn status` in another terminal says whom")
                 time.sleep(WAIT_SECONDS)
-                step = run_flow(governor)
+                told, step = step, run_flow(governor)
             return step
 
     def halt(self, *, by: str, reason: str) -> ev.Document:

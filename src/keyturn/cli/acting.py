@@ -16,7 +16,7 @@ from keyturn.cli.screens import stop as stops
 from keyturn.cli.screens import waiting as waits
 from keyturn.core import agenda
 from keyturn.core.agenda import Step
-from keyturn.core.errors import MalformedInput
+from keyturn.core.errors import Conflict, MalformedInput
 from keyturn.core.state import State
 from keyturn.core.terms import Gate, Instant
 
@@ -81,18 +81,23 @@ def _decide(args: argparse.Namespace, decision: str) -> int:
         sheet = context.sheet()
         dossiers.summary(sheet, state, dossier, now)
         context.out(sheet)
+    word, _, sentence = dossiers.verdict(state, dossier, now)
+    if word not in {"HELD", "CLEAR", "REFUSED"}:
+        raise Conflict(f"{word}: {sentence}", help="`keyturn status` says what waits for people now")
     project.decide(dossier.digest, context.signing(args), decision=decision, reason=context.reason(args))
     after = project.state()
     held = after.dossiers[dossier.digest]
     missing = waits.missing_roles(after, held, context.now())
-    word = "APPROVED" if decision == "approve" else "REFUSED"
+    done = "APPROVED" if decision == "approve" else "REFUSED"
     if args.json:
-        context.emit({"word": word, "dossier": dossier.digest, "person": args.person, "missing": missing})
+        context.emit({"word": done, "dossier": dossier.digest, "person": args.person, "missing": missing})
         return 0
     sheet = context.sheet()
-    sheet.say(f"{word} by {safe(args.person, 40)}: dossier {short(dossier.digest)}, in the log", "bold")
+    sheet.say(f"{done} by {safe(args.person, 40)}: dossier {short(dossier.digest)}, in the log", "bold")
     if decision == "refuse":
         sheet.say("one refusal ends it: the next `keyturn run` rejects the candidate", indent=2)
+    elif word == "REFUSED":
+        sheet.say("a refusal stands, and one refusal ends it: nothing comes of this approval", "yellow", indent=2)
     elif missing:
         sheet.say(f"still missing: {'; '.join(f'{number} as {role}' for role, number in missing)}", "yellow", indent=2)
     else:

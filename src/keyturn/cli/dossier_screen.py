@@ -85,9 +85,9 @@ def summary(sheet: Sheet, state: State, dossier: Dossier, now: Instant) -> None:
     head(sheet, state, word, sentence, tone)
     evidence.table(sheet, [measure_of(row) for row in rows_of(dossier.document.get("evidence"))])
     body = _mapping(dossier.document.get("candidate"))
-    sheet.line(f"  dossier  {dossier.digest}")
+    sheet.line(f"  dossier  {dossier.digest.removeprefix('sha256:')}")
     if body:
-        sheet.line(f"  artifact {safe(body.get('root'), 71)}")
+        sheet.line(f"  artifact {safe(str(body.get('root')).removeprefix('sha256:'), 66)}")
 
 
 def rows_of(value: Json) -> list[dict[str, Json]]:

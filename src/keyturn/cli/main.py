@@ -108,7 +108,9 @@ def _init(made: argparse.ArgumentParser) -> None:
 def _run(made: argparse.ArgumentParser) -> None:
     _does(made, ACTING, "run")
     made.add_argument("--shadow", action="store_true", help="record what would be held; issue nothing")
-    made.add_argument("--wait", action="store_true", help="go on as soon as people have decided")
+    made.add_argument(
+        "--wait", action="store_true", help="go on as soon as people have decided; ends without a warrant"
+    )
 
 
 def _demo(made: argparse.ArgumentParser) -> None:
@@ -235,7 +237,7 @@ def _incident(made: argparse.ArgumentParser) -> None:
     show.add_argument("--draft", metavar="FILE", help="write the report as far as the log can fill it")
     aware = _verb(verbs, "aware", "sign that a moment which the law names has come", ACTING, "incident_aware")
     aware.add_argument("incident", metavar="INCIDENT")
-    aware.add_argument("--moment", default="aware_at", help="which moment (default aware_at)")
+    aware.add_argument("--moment", default="aware_at", help="which moment (default aware_at; a wrong one lists all)")
     aware.add_argument("--at", metavar="TIME", help="when, such as 2026-11-23T21:05:10Z (default: now)")
     _person(aware, role=False)
 

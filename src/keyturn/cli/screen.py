@@ -253,6 +253,12 @@ class Screen:
             self._passing = False
         print(text, flush=True)
 
+    def say(self, text: str, *styles: str) -> None:
+        """A sentence, indented and broken at the width of a screen."""
+        first, *rest = wrap(text, WIDTH - 5)
+        for each in (f"   {first}", *(f"     {more}" for more in rest)):
+            self.line(self._paint(each, *styles))
+
     def heading(self, text: str) -> None:
         """A part of the story begins."""
         self.line()

@@ -21,7 +21,7 @@ def show_receipt(stage: Stage, receipt: object) -> None:
     paint = stage.screen.good if state == "STOPPED" else stage.screen.bad
     empty, before = said.get("cgroup_empty_ms"), said.get("processes_before")
     after = f"{empty:.1f} ms after the request" if isinstance(empty, int | float) else "at an unknown moment"
-    dead = "nothing was alive any more: its sandbox died with the alarm"
+    dead = "nothing was alive any more"
     what = f"{before} process(es) killed" if before else dead if state == "STOPPED" else "how many died is not known"
     stage.screen.line(paint(f"   {state}: {what}; seen empty {after}"))
     for unknown in said.get("unknown") or ():
@@ -45,9 +45,9 @@ def _refusals(stage: Stage, state: State) -> None:
     stage.screen.heading("7  What was refused, and why")
     for candidate in state.candidates.values():
         for finding in candidate.findings[:2]:
-            stage.screen.line(f"   {candidate.name}: {safe(str(finding.get('message')))}")
+            stage.screen.say(f"{candidate.name}: {safe(str(finding.get('message')))}")
     for incident in state.incidents.values():
-        stage.screen.line(f"   EXERCISE incident {incident.id}: {incident.kind}, {safe(incident.summary)}")
+        stage.screen.say(f"EXERCISE incident {incident.id}: {incident.kind}, {safe(incident.summary)}")
 
 
 def _bill(stage: Stage, state: State, ungoverned: tuple[object, ...]) -> None:
@@ -91,9 +91,7 @@ def _how_to_check(stage: Stage, project: app.Project, state: State, picture: Pat
         stage.screen.line(f"   .venv/bin/{command}" if not command.startswith("xdg") else f"   {command}")
     checked = project.replay(lambda _: None)
     verdict = "every decision came out the same" if not checked.problems else f"{len(checked.problems)} problem(s)"
-    stage.screen.line(
-        f"   just done: {checked.entries} entries, {checked.decisions} decisions decided again: {verdict}"
-    )
+    stage.screen.say(f"just done: {checked.entries} entries, {checked.decisions} decisions decided again: {verdict}")
 
 
 def short(path: Path) -> str:

@@ -43,7 +43,7 @@ def decide(stage: Stage, project: app.Project, dossier: Dossier, decision: Decis
         stage.screen.line(dossier_text(state, dossier, brief=not stage.asks))
     if not stage.announced or name in state.candidates:
         reasons = exercise.try_load(project, name, None)
-        stage.screen.line(f"   loading it now is refused: {reasons[0]}")
+        stage.screen.say(f"loading it now is refused: {reasons[0]}")
     if stage.asks:
         return _ask(stage, project, state, dossier)
     _announce(stage)

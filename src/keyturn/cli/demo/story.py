@@ -168,7 +168,7 @@ def _refused_while_halted(stage: Stage, project: app.Project) -> None:
     bundle = stage.out / "while-halted.permit"
     project.bundle(lineage.parent.permit, bundle, old_size=exercise.seen_size(project))
     reasons = exercise.try_load(project, lineage.parent.candidate, bundle)
-    stage.screen.line(f"   loading the newest generation now: refused: {safe(reasons[0] if reasons else 'nothing')}")
+    stage.screen.say(f"loading the newest generation now: refused: {safe(reasons[0] if reasons else 'nothing')}")
 
 
 def _drill(stage: Stage, variant: str, founder: Path) -> None:
@@ -183,9 +183,7 @@ def _drill(stage: Stage, variant: str, founder: Path) -> None:
     _loop(quiet, project)
     state = project.state()
     for incident in state.incidents.values():
-        stage.screen.line(
-            stage.screen.warn(f"   EXERCISE incident {incident.id}: {incident.kind}: {safe(incident.summary)}")
-        )
+        stage.screen.say(f"EXERCISE incident {incident.id}: {incident.kind}: {safe(incident.summary)}", "yellow")
     if state.halt is not None and state.halt.receipt:
         show_receipt(stage, state.halt.receipt)
     refused = [c.name for c in state.candidates.values() if c.status == "rejected"]

@@ -88,7 +88,8 @@ def changes(sheet: Sheet, found: Sequence[Change]) -> None:
         return
     loosens = [each for each in found if EFFECTS.get(each.effect) != "green"]
     free = "all of it tightens: it takes effect when adopted" if not loosens else ""
-    waits = f"{len(loosens)} do not tighten: the whole waits for the quorum of `amend`"
+    few = f"{len(loosens)} does" if len(loosens) == 1 else f"{len(loosens)} do"
+    waits = f"{few} not tighten: the whole waits for the quorum of `amend`"
     sheet.say(f"{count(len(found), 'difference')}: {free or waits}", "bold")
     sheet.rule()
     for each in found:

@@ -114,7 +114,7 @@ def incident(sheet: Sheet, state: State, about: Incident, clocks: Iterable[Clock
     if not about.moments:
         sheet.say("none: every deadline below is provisional until somebody signs", "yellow", indent=2)
         who = "keyturn incident aware"
-        sheet.command(f"{who} {safe(about.id, 40)} --as PERSON --moment MOMENT --reason TEXT")
+        sheet.command(f"{who} {safe(about.id, 40)} --as PERSON --reason TEXT", "`--moment` names another one")
     rows = tuple(clocks)
     table(sheet, [row for row in rows if applies(row)], now)
     idle = [row for row in rows if not applies(row)]
