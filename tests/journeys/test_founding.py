@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from keyturn import app
+from keyturn.app import founding
+from keyturn.app.machine import Doctor
 from keyturn.core.errors import Conflict, KeyturnError
 from keyturn.keys import signing
 
@@ -52,3 +54,14 @@ def test_whoever_is_not_enrolled_adopts_no_policy(tmp_path: Path) -> None:
     with pytest.raises(KeyturnError, match="not enrolled"):
         project.adopt_policy(app.Signing("bob", None, keys, None), reason="tightens")
     assert project.adopt_policy(app.Signing("ada", None, keys, None), reason="tightens")
+
+
+@pytest.mark.parametrize(("reached", "asked"), [("T0", "T2"), ("T1", "T1"), ("T2", "T2")])
+def test_a_policy_of_ours_asks_for_no_more_than_this_account_can_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reached: str, asked: str
+) -> None:
+    monkeypatch.setattr(founding, "doctor", lambda _: Doctor(reached, (), ()))
+    app.new_key("ada", kind="simulated", keys=tmp_path / "keys", passphrase_file=None)
+    current = founded(tmp_path / "project", tmp_path / "keys").state().current
+    assert current is not None
+    assert {level.sandbox for level in current.policy.levels} == {asked}

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from keyturn.app.machine import doctor
 from keyturn.app.project import HOME, POLICY, Project
 from keyturn.app.wiring import KeySigner, RandomIds, SystemClock
 from keyturn.core.errors import Conflict, MalformedInput, UntrustedInput
@@ -49,6 +50,7 @@ def init(
 ) -> Project:
     """Found a project in `root`; without a policy of one's own, a connect4 project with this one person.
 
+    Such a policy asks for the sandbox tier that this account reaches, T2 at most.
     The person's key is made if there is none. `founder` is the folder with the first member's files; connect4 teaches
     one. Founding the lineage waits for the `amend` quorum: `keyturn run`, then `keyturn approval give`.
     """
@@ -63,7 +65,8 @@ def init(
             new_key(person, kind="ed25519", keys=keys, passphrase_file=passphrase_file)
         founder = founder or teach(root / "founder", seed=1)
         people = ((person, ("safety", "security"), keyfile.read_public(keyfile.path_of(keys, person))),)
-        path.write_text(policy_text(name=name, people=people, founder=founder, demo=demo, seed=1), encoding="utf-8")
+        text = policy_text(name=name, people=people, founder=founder, demo=demo, seed=1, tier=reachable())
+        path.write_text(text, encoding="utf-8")
     elif policy is not None and policy.absolute() != path.absolute():
         path.write_bytes(policy.read_bytes())
     read = policies.read_file(path)
@@ -73,6 +76,11 @@ def init(
     )
     ArtifactStore(project.home / "artifacts").put(read.subject.founder, files)
     return project
+
+
+def reachable() -> str:
+    """The tier for a policy of ours: T1 where this account reaches no more, so that its loop can run at all."""
+    return "T1" if doctor(None).tier == "T1" else "T2"
 
 
 def read_founder(root: Path, policy: Policy, founder: Path | None) -> Mapping[str, bytes]:
