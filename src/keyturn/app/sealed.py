@@ -18,7 +18,7 @@ from keyturn.core.errors import Unavailable
 from keyturn.core.events import Document
 from keyturn.core.policy import Policy, Suite
 from keyturn.core.trial import TrialPlan
-from keyturn.flow.ports import Alarm, Attested, Bank, BlockRead, Improved, Interrupted, Latch, OnAttested
+from keyturn.flow.ports import Alarm, Alarmed, Attested, Bank, BlockRead, Improved, Interrupted, Latch, OnAttested
 from keyturn.sandbox import open_backend
 from keyturn.sandbox.port import (
     Backend,
@@ -220,7 +220,7 @@ class SealedTrial:
     ) -> tuple[Alarm, ...]:
         """Ask block by block; every member answers from a sandbox of its own."""
         for member, files in members.items():  # all begin to be built; then each is attested and let go in turn
-            self.sealed.parking.ahead(member, files, self._spec_of(member))
+            self._park_ahead(member, files)
 
         def seat(member: str) -> FdChannel:
             return self._seat(member, members[member], on_attested)
@@ -243,9 +243,14 @@ class SealedTrial:
                 on_block=block_read,
                 faults_before=faults_before,
             )
+        except Unavailable as fault:
+            self._stand_up(*self.seats)
+            alarms = self._untold()
+            if alarms:
+                raise Alarmed(fault, alarms) from fault
+            raise
         finally:
-            for member in tuple(self.seats):
-                self._stand_up(member)
+            self._stand_up(*self.seats)
         return self._untold()
 
     def _untold(self) -> tuple[Alarm, ...]:
@@ -253,6 +258,9 @@ class SealedTrial:
         fresh = tuple(self.alarms[self.told :])
         self.told = len(self.alarms)
         return fresh
+
+    def _park_ahead(self, member: str, files: Files) -> None:
+        self.sealed.parking.ahead(member, files, self._spec_of(member))
 
     def _spec_of(self, member: str) -> SpecOf:
         """A reference may stay for as long as every candidate that it waits for, and a little more."""
@@ -290,9 +298,9 @@ class SealedTrial:
             sandbox_fault=lambda: _lost(running),
         )
 
-    def _stand_up(self, member: str) -> None:
+    def _stand_up(self, *members: str) -> None:
         """Kill, and look at the decoys once more: nobody can touch one any more, and what was touched is told."""
-        if member in self.seats:
+        for member in [each for each in members if each in self.seats]:
             running, folder = self.seats[member]
             running.halt("its part in the trial is over")
             self._look_at_decoys()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from keyturn.core.betting import Process
+from keyturn.core.errors import Unavailable
 from keyturn.core.events import Document
 from keyturn.core.policy import Policy, Suite
 from keyturn.core.terms import Digest, Instant
@@ -73,6 +74,14 @@ class Improved:
     files: Mapping[str, bytes] = field(default_factory=dict)
     claim: bytes = b""
     alarms: tuple[Alarm, ...] = ()
+
+
+class Alarmed(Unavailable):
+    """A sealed run broke off after a safeguard had seen something, which must be told all the same."""
+
+    def __init__(self, fault: Unavailable, alarms: tuple[Alarm, ...]) -> None:
+        super().__init__(fault.message, help=fault.help)
+        self.alarms = alarms
 
 
 OnAttested = Callable[[Attested], None]

@@ -25,7 +25,7 @@ from keyturn.flow.improve import record_attested
 from keyturn.flow.incident import alarm_facts, opened
 from keyturn.flow.log import Fact
 from keyturn.flow.permit import reject
-from keyturn.flow.ports import Alarm, Attested, BlockRead, Interrupted, TrialSession
+from keyturn.flow.ports import Alarm, Alarmed, Attested, BlockRead, Interrupted, TrialSession
 
 CLAIM_LEAST, CLAIM_MOST = 0.02, 0.98
 """Where a claim less its margin may lie, so that it can be tested at all."""
@@ -68,6 +68,9 @@ def _planned(
     It must when the policy asks otherwise than it did when the plan was logged: a plan is never changed.
     """
     name = f"{candidate.name}/{threshold.id}"
+    other = _other_claim(governor, candidate, threshold)
+    if other is not None:
+        return other
     bank = session.bank
     seed = _hidden(governor, f"order:{threshold.id}:{candidate.root}")
     order = trials.order(seed, bank_items=bank.items, clusters=bank.clusters)
@@ -105,6 +108,23 @@ def _planned(
             help="restore the grader and its bank, or refuse the candidate",
         )
     return governor.state.trials[name], order
+
+
+def _other_claim(governor: Governor, candidate: Candidate, threshold: Threshold) -> Finding | None:
+    """Why these bytes must go: they were tried under another claim, and what was bet on that says nothing of this one.
+
+    The same bytes go on with their earlier bets; with a claim of its own each time, one would pass on another's.
+    """
+    if threshold.kind != "claim":
+        return None
+    line = _line(threshold, candidate)
+    for earlier in governor.state.trials.values():
+        if earlier.threshold != threshold.id or earlier.candidate == candidate.name:
+            continue
+        if governor.state.candidates[earlier.candidate].root == candidate.root and earlier.plan["line"] != line:
+            message = f"the same bytes were tried as `{earlier.candidate}` under another claim; bytes have one claim"
+            return Finding("evidence_must_cover_thresholds", message, "make a candidate of other bytes")
+    return None
 
 
 def _line(threshold: Threshold, candidate: Candidate) -> float:
@@ -151,15 +171,21 @@ def _run(
         if halted:
             raise Interrupted
 
-    return session.run(
-        plan,
-        order,
-        process,
-        _members(governor, candidate, plan),
-        faults_before=trial.faulty_blocks,
-        on_attested=on_attested,
-        on_block=on_block,
-    )
+    try:
+        return session.run(
+            plan,
+            order,
+            process,
+            _members(governor, candidate, plan),
+            faults_before=trial.faulty_blocks,
+            on_attested=on_attested,
+            on_block=on_block,
+        )
+    except Alarmed as broken:
+        facts = alarm_facts(governor, broken.alarms, attempt=candidate.attempt, candidate=candidate.name)
+        if record_or_trip(governor, facts, broken.alarms):
+            raise Interrupted from broken
+        raise
 
 
 def _members(governor: Governor, candidate: Candidate, plan: TrialPlan) -> Mapping[str, Mapping[str, bytes]]:
@@ -233,7 +259,9 @@ def _consequences(governor: Governor, candidate: Candidate, threshold: Threshold
         ]
     if threshold.kind == "claim" and verdict is Verdict.CLEAR:
         said = claimed(candidate, threshold.metric)
-        summary = f"the candidate claims {said:.2f} in `{threshold.metric}`; trials show far less"
+        legible = candidate.claim.get(threshold.metric) == said
+        how = f"claims {said:.2f}" if legible else "makes no legible claim, which counts as all,"
+        summary = f"the candidate {how} in `{threshold.metric}`; trials show far less"
         return [_incident(governor, "forged-claim", summary, candidate, {"claimed": said})]
     told = any(
         i.kind == "drift-beyond-limit" and i.candidate == candidate.name for i in governor.state.incidents.values()
