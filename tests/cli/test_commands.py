@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from keyturn import app
 from keyturn.app.verifying import Verified
 from keyturn.cli import context, screen
+from keyturn.cli.looking import find_dossier
 from keyturn.cli.main import build_parser
 from keyturn.core.errors import Conflict, MalformedInput, TamperDetected, Unavailable
 from keyturn.core.finding import Decision, Finding, Refused
@@ -74,6 +76,15 @@ def test_a_halt_that_is_not_yet_published_is_shown_as_a_halt(terminal: Terminal)
 def test_the_founder_is_named_as_every_candidate_is(terminal: Terminal) -> None:
     code, body = terminal.json("dossier", "show", "founder")
     assert (code, body["document"]["request"]) == (0, "FoundLineage")
+
+
+def test_a_dossier_is_named_by_the_beginning_of_its_candidate_unless_a_digest_begins_so(terminal: Terminal) -> None:
+    state, now = terminal.project.state(), context.now()
+    sealed, other = state.candidates["c6"], state.candidates["c1"]
+    digest = sealed.dossier.removeprefix("sha256:")[:12]
+    state = replace(state, candidates={"c6-long": sealed, f"{digest}-x": other})
+    assert find_dossier(state, "c6-l", now).digest == sealed.dossier
+    assert find_dossier(state, digest, now).digest == sealed.dossier
 
 
 def test_a_file_that_changes_nothing_is_not_called_adopted(terminal: Terminal) -> None:

@@ -271,7 +271,7 @@ def test_an_absent_key_says_how_to_make_one(folder: Path) -> None:
     with pytest.raises(MalformedInput) as caught:
         read_public(folder / "ada.json")
     assert "there is no file" in caught.value.message
-    assert "keyturn key create" in caught.value.help
+    assert "keyturn key new" in caught.value.help
 
 
 def test_attack_a_key_of_another_account_is_refused(ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ def _head(canvas: _Canvas, state: State, found: Rail, *, wild: bool) -> None:
     canvas.text((LEFT - 60, 46), f"What {name} is becoming{beside}", "ink bold", 22)
     said = f"{count(made, 'candidate')}, {released} released, {refused} refused · level {found.level}"
     canvas.text((LEFT - 60, 70), f"{said} · as of {utc(state.last_at)} · {state.size} entries of the log", "soft", 13)
-    x = LEFT - 60
+    x: float = LEFT - 60
     for word in banners(state):
         wide = 18 + 8.1 * len(word)
         canvas.box((x, 84), (wide, 22), "pill", 'rx="11"')

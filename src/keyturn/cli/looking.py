@@ -64,7 +64,9 @@ def find_dossier(state: State, prefix: str | None, now: Instant) -> Dossier:
         if isinstance(step, agenda.Halted) and step.dossier is not None:
             return step.dossier
         raise MalformedInput("no dossier waits for people now", help="name one: a digest or a candidate")
-    candidate = state.candidates.get(prefix)
+    fitting = [each for name, each in state.candidates.items() if name.startswith(prefix)]
+    alone = len(fitting) == 1 and not any(digest.startswith(f"sha256:{prefix}") for digest in state.dossiers)
+    candidate = state.candidates.get(prefix) or (fitting[0] if alone else None)
     if candidate is not None:
         if not candidate.dossier:
             raise MalformedInput(f"candidate `{prefix}` has no dossier yet", help="it is sealed once its trials ended")

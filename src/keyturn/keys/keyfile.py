@@ -278,7 +278,7 @@ def _cannot_open(path: Path, error: OSError) -> MalformedInput | UntrustedInput 
     if error.errno == errno.ELOOP:
         return UntrustedInput(f"`{path}` is a link; a regular file is expected", help="name the file itself")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return MalformedInput(f"there is no file `{path}`", help="check the name; `keyturn key create` makes a key")
+        return MalformedInput(f"there is no file `{path}`", help="check the name; `keyturn key new` makes a key")
     return Unavailable(f"`{path}` cannot be opened: {os.strerror(error.errno or 0).lower()}")
 
 
