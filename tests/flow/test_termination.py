@@ -148,7 +148,9 @@ class AnyRunner(FakeRunner):
 def bytes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Generated histories have no files behind them."""
     monkeypatch.setattr(improves, "load_generation", lambda *_: FILES)
-    monkeypatch.setattr(trials, "load_generation", lambda *_: FILES)
+    monkeypatch.setattr(
+        trials, "_members", lambda *_: {"candidate": FILES, "parent": FILES, "founder": FILES, "audited": FILES}
+    )
     monkeypatch.setattr(dossiers, "_files", lambda *_: FILES)
     founder: Document = {"candidate": {"name": "founder", "root": FOUNDER, "files": list(FILES_OF_FOUNDER)}}
     monkeypatch.setattr(projects, "_seal", lambda governor, _: seal_other(governor.log, "FoundLineage", founder))
