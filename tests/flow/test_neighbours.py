@@ -10,7 +10,7 @@ import pytest
 
 from keyturn.app.wiring import governor_lock
 from keyturn.core import agenda
-from keyturn.core.errors import Unavailable, UntrustedInput
+from keyturn.core.errors import Conflict, UntrustedInput
 from keyturn.flow.policy import adopt
 from keyturn.flow.run import run
 from tests.fakes.runner import FakeRunner
@@ -23,7 +23,7 @@ from tests.world.story import lawful
 def test_a_second_governor_is_refused_and_told_who_governs(tmp_path: Path) -> None:
     path = tmp_path / "governor.lock"
     with governor_lock(path):
-        with pytest.raises(Unavailable) as refused, governor_lock(path):
+        with pytest.raises(Conflict) as refused, governor_lock(path):
             raise AssertionError("two governors at once")
         assert refused.value.message == (f"another governor (process {os.getpid()}) runs this project; one is allowed")
     with governor_lock(path):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyturn.core.errors import Unavailable
+from keyturn.core.errors import Conflict, Unavailable
 from keyturn.core.terms import Instant
 from keyturn.flow.ports import Interrupted
 from keyturn.keys import keyfile
@@ -119,14 +119,14 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def governor_lock(path: Path) -> Iterator[None]:
-    """Be the only governor of a project; raises `Unavailable` naming the other one."""
+    """Be the only governor of a project; raises `Conflict` naming the other one."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             other = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise Unavailable(
+            raise Conflict(
                 f"another governor (process {other}) runs this project; one is allowed",
                 help="wait for it, stop it, or look on with `keyturn status`",
             ) from None

@@ -290,4 +290,11 @@ def _freshness(t: _Table) -> Freshness:
 
 def _witnesses(t: _Table) -> Witnesses:
     # Cosigning witnesses are not built yet: a policy that asks for them must not be adopted and then not obeyed.
-    return Witnesses(t.whole("required", 0, 0), t.flag("allow_unwitnessed", False))
+    required = t.whole("required", 0, 1000)
+    if required:
+        t.fault(
+            "required",
+            f"`required` is {required}; cosigning witnesses are not built yet, so no permit could ever be issued",
+            "set `required = 0`; every screen will then say UNWITNESSED",
+        )
+    return Witnesses(required, t.flag("allow_unwitnessed", False))

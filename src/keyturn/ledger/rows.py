@@ -61,7 +61,7 @@ def nodes(db: sqlite3.Connection) -> tree.Nodes:
         hashes = [bytes(row[0]) for row in db.execute(query, where)]
         if len(hashes) != count or any(len(each) != tree.HASH_BYTES for each in hashes):
             message = f"the log has lost hashes of level {kept} between {start} and {start + count}"
-            raise TamperDetected(message, help="run `keyturn log check`, and restore the log from a copy")
+            raise TamperDetected(message, help="run `keyturn verify log` on the file, and restore the log from a copy")
         while len(hashes) > 1:
             hashes = [tree.node_hash(left, right) for left, right in zip(hashes[::2], hashes[1::2], strict=True)]
         return hashes[0]
@@ -123,7 +123,7 @@ def require_one_history(db: sqlite3.Connection, said: Checkpoint, note: bytes) -
     if tree.root_from(said.size, nodes(db)) != said.root:
         raise TamperDetected(
             f"the first {said.size} entries do not have the root that is signed for them",
-            help="stop publishing; run `keyturn log check` and compare with another copy of the log",
+            help="stop publishing; run `keyturn verify log` on the file and compare with another copy of the log",
             proof=note.decode("utf-8"),
         )
 
@@ -143,4 +143,4 @@ def require_whole(db: sqlite3.Connection, path: Path) -> None:
         found = f"has {head.size} entries; {signed} are signed"
     if found:
         message = f"the log `{path}` {found}"
-        raise TamperDetected(message, help="run `keyturn log check`, and restore the log from a copy")
+        raise TamperDetected(message, help="run `keyturn verify log` on the file, and restore the log from a copy")

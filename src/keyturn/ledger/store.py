@@ -272,4 +272,4 @@ def _require_leaves(leaves: Sequence[bytes], keys: Sequence[str | None]) -> None
 
 def _missing(index: int) -> TamperDetected:
     message = f"entry {index} is missing from the log"
-    return TamperDetected(message, help="run `keyturn log check`, and restore the log from a copy")
+    return TamperDetected(message, help="run `keyturn verify log` on the file, and restore the log from a copy")
