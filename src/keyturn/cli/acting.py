@@ -27,7 +27,28 @@ def run(args: argparse.Namespace) -> int:
     """Run the loop until people are needed: 1 when HELD, 6 when halted."""
     project = context.project(args)
     step = project.run(shadow=args.shadow, wait=args.wait, tell=context.teller(args))
+    if args.shadow and not isinstance(step, agenda.Halted):
+        return _shadowed(args, project.state())
     return _stopped_at(args, project.state(), step)
+
+
+def _shadowed(args: argparse.Namespace, state: State) -> int:
+    """Say what every gate would have said about the newest candidate; nothing was held and nothing issued."""
+    made = [candidate for candidate in state.candidates.values() if candidate.status == "shadowed"]
+    found = [str(finding.get("message")) for finding in made[-1].findings] if made else []
+    if args.json:
+        name = made[-1].name if made else ""
+        context.emit({"word": "SHADOW", "candidate": name, "would_hold": found, "exit_code": 0})
+        return 0
+    sheet = context.sheet()
+    waits.head(sheet, state, "SHADOW", "the loop went on by itself; nothing was held, nothing was issued", "yellow")
+    if made:
+        sheet.say(f"`{safe(made[-1].name)}` would have been held, because")
+    for message in found or ["no candidate came out of the newest step"]:
+        sheet.say(f"· {safe(message, 300)}", indent=2, hang=2)
+    sheet.command("keyturn run --shadow", "the next candidate")
+    context.out(sheet)
+    return 0
 
 
 def _stopped_at(args: argparse.Namespace, state: State, step: Step) -> int:

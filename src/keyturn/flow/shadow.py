@@ -5,13 +5,15 @@ Meant for the first week beside a loop that exists. A candidate made here can ne
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from keyturn.core import events as ev
 from keyturn.core.agenda import Halted, Improve, Step, Try, next_step
 from keyturn.core.approval import row_of
 from keyturn.core.decision import prepare
 from keyturn.core.errors import Conflict
 from keyturn.core.finding import Finding, Request
-from keyturn.core.state import Candidate
+from keyturn.core.state import Candidate, Generation, State
 from keyturn.core.terms import NO_DIGEST
 from keyturn.flow.governor import Governor
 from keyturn.flow.halt import record_latched, trace
@@ -79,10 +81,19 @@ def _weigh(governor: Governor, candidate: Candidate) -> None:
     )
 
 
+def _as_if_released(state: State) -> State:
+    """The state as it would be had the shadow's parent been released: that it was not is no fault of its child."""
+    lineage = state.lineage
+    if lineage is None or not lineage.shadow:
+        return state
+    parent = Generation(lineage.parent.number + 1, SHADOW, lineage.shadow, ())
+    return replace(state, lineage=replace(lineage, generations=(*lineage.generations, parent)))
+
+
 def would_hold(governor: Governor, name: str) -> tuple[Finding, ...]:
     """What the release gate would have found, and whom it would have waited for."""
     request = Request("ReleaseCandidate", NO_DIGEST, name)
-    decision = prepare(governor.state, request, governor.log.now())
+    decision = prepare(_as_if_released(governor.state), request, governor.log.now())
     found = [finding for finding in decision.findings if finding.rule != "warrant_must_cover"]
     row = row_of(governor.state, request)
     for seat in row.quorum if row else ():
