@@ -57,9 +57,17 @@ def test_every_command_of_the_contract_is_there() -> None:
     assert commands(build_parser()) == {" ".join(each.split()) for each in contract.split("|")}
 
 
-def test_a_run_that_waits_for_people_is_held(terminal: Terminal) -> None:
+def test_shadow_mode_says_what_it_saw_and_holds_nothing(terminal: Terminal) -> None:
     code, out, _ = terminal("run", "--shadow")
-    assert (code, terminal.project.said) == (1, [("run", (True, False))])
+    assert (code, terminal.project.said) == (0, [("run", (True, False))])
+    assert "SHADOW  the loop went on by itself; nothing was held, nothing was issued" in out
+    code, body = terminal.json("run", "--shadow")
+    assert (code, body["word"], body["would_hold"]) == (0, "SHADOW", [])
+
+
+def test_a_run_that_waits_for_people_is_held(terminal: Terminal) -> None:
+    code, out, _ = terminal("run")
+    assert (code, terminal.project.said) == (1, [("run", (False, False))])
     assert out.startswith("· candidate `c6` on \\x1b[31m`kind`\nHELD  release of `c6`")
     code, body = terminal.json("run")
     assert (code, body["word"], body["step"], body["exit_code"]) == (1, "HELD", "Hold", 1)

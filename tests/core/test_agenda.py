@@ -10,7 +10,7 @@ import pytest
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import next_step
-from keyturn.core.terms import Instant
+from keyturn.core.terms import Digest, Instant
 from tests.core.examples import HOUR, Story, digest, loop, waiting
 
 
@@ -94,12 +94,20 @@ def asking(*, sign: bool) -> Story:
     return story
 
 
+def leave_refused() -> Story:
+    story = asking(sign=False)
+    dossier = next(reversed(story.state.dossiers))
+    story.approve(Digest(dossier), "ada", refuse=True)
+    return story
+
+
 ROWS: list[tuple[str, Callable[[], Story], type, dict[str, Any]]] = [
     ("nothing is founded", lambda: Story().founded(), agenda.Found, {"decision": None}),
     ("the founding waits for people", founding, agenda.Hold, {}),
     ("the founding cleared", founding_signed, agenda.Found, {}),
     ("no leave", lambda: Story().founded().lineage(), agenda.AwaitWarrant, {"reason": "no warrant has been given"}),
     ("leave is asked for", lambda: asking(sign=False), agenda.Hold, {}),
+    ("leave was refused", leave_refused, agenda.AwaitWarrant, {"reason": "no warrant has been given"}),
     ("leave is cleared", lambda: asking(sign=True), agenda.Grant, {}),
     ("leave", loop, agenda.Improve, {"attempt": 1, "parent": digest("founder"), "seed": 1001, "resumed": False}),
     ("a crash while improving", running, agenda.Improve, {"attempt": 1, "seed": 7, "resumed": True}),

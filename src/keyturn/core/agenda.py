@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keyturn.core.approval import refused_by
 from keyturn.core.audit import pace_bound
 from keyturn.core.candidate import level_of
 from keyturn.core.decision import decide, prepare
@@ -156,8 +157,14 @@ def next_step(state: State, now: Instant) -> Step:
     return _train(state, state.lineage, now)
 
 
+def _asked(state: State, request: str, now: Instant) -> Dossier | None:
+    """The dossier that waits for people; a refused one waits no more, so that somebody may ask anew."""
+    dossier = open_dossier(state, Request(request, NO_DIGEST), now)
+    return None if dossier is not None and refused_by(state, dossier, now) else dossier
+
+
 def _halted(state: State, halt: Halt, now: Instant) -> Step:
-    dossier = open_dossier(state, Request("ResumeLoop", NO_DIGEST), now)
+    dossier = _asked(state, "ResumeLoop", now)
     if dossier is None or dossier.document.get("halt") != halt.id:
         return Halted(halt, None, None)
     decision = decide(state, Request("ResumeLoop", dossier.digest), now)
@@ -165,7 +172,7 @@ def _halted(state: State, halt: Halt, now: Instant) -> Step:
 
 
 def _founding(state: State, now: Instant) -> Step:
-    dossier = open_dossier(state, Request("FoundLineage", NO_DIGEST), now)
+    dossier = _asked(state, "FoundLineage", now)
     if dossier is None:
         return Found(None)
     decision = decide(state, Request("FoundLineage", dossier.digest), now)
@@ -228,7 +235,7 @@ def _why_no_leave(state: State, warrant: Warrant | None, now: Instant) -> str:
 
 
 def _warrant_step(state: State, lack: str, now: Instant) -> Step:
-    dossier = open_dossier(state, Request("IssueWarrant", NO_DIGEST), now)
+    dossier = _asked(state, "IssueWarrant", now)
     if dossier is None:
         return AwaitWarrant(lack)
     decision = decide(state, Request("IssueWarrant", dossier.digest), now)
