@@ -12,6 +12,10 @@ from keyturn.core import agenda
 from keyturn.core.agenda import Step
 
 STEPS_MAX = 40
+TIER = exercise.reachable_tier()[0]
+"""What this account reaches: T2 as root; an ordinary user T1, and there no receipt can say STOPPED."""
+
+PROVEN = TIER == "T2"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,6 @@ def play(root: Path, founder: Path, *, name: str = "connect4", wall_seconds: int
     keys = root / "keys"
     cast = [Cast("ada", ("safety",), True, keys), Cast("grace", ("security",), True, keys)]
     project = exercise.exercise(
-        root / "project", name=name, cast=cast, seed=6, founder=founder, wall_seconds=wall_seconds
+        root / "project", name=name, cast=cast, seed=6, founder=founder, wall_seconds=wall_seconds, tier=TIER
     )
     return Play(project, keys)

@@ -8,7 +8,7 @@ import pytest
 
 from keyturn.app import exercise
 from keyturn.core import agenda
-from tests.journeys.playing import play
+from tests.journeys.playing import PROVEN, play
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -48,6 +48,6 @@ def test_touching_a_decoy_halts_the_loop_and_proves_it(variant: str, decoy: str,
     (incident,) = state.incidents.values()
     assert incident.kind == "decoy"
     assert decoy in incident.summary
-    assert step.halt.proven
+    assert step.halt.proven is PROVEN
     assert step.halt.by == "tripwire:decoy_opened"
     assert state.candidates == {}, "what a thief brings out is not even proposed"

@@ -55,7 +55,10 @@ class Inside:
 @pytest.fixture(scope="session")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bubblewrap]:
     if os.geteuid() != 0:
-        pytest.fail("not run: the sandbox's own tests start subjects under a user of their own, which needs root")
+        reason = "not run: the sandbox's own tests start subjects under a user of their own, which needs root"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
     place: Path = tmp_path_factory.mktemp("sandbox")
     made = Bubblewrap(place / "run", runtime_cache=place / "runtime.json")
     yield made
