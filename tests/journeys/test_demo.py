@@ -36,4 +36,5 @@ def test_the_demo_holds_first_and_ends_with_commands_that_work(tmp_path: Path) -
     for each in commands:
         run = [sys.executable, "-m", "keyturn", *each.split()[1:]]
         checked = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
-        assert checked.returncode == 0, (each, checked.stdout, checked.stderr)
+        halted = not PROVEN and each.split()[1] == "status"  # an unproven halt stands, and status says so by its code
+        assert checked.returncode == (6 if halted else 0), (each, checked.stdout, checked.stderr)
