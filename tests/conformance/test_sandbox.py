@@ -208,6 +208,12 @@ def test_a_caller_may_halt_from_its_tick(kit: Kit) -> None:
     assert kit.start("stay").wait(on_tick=lambda: False).reason == "halted"
 
 
+def stopped(kit: Kit) -> str:
+    """What a receipt can say at best: without a cgroup of one's own, which an ordinary user lacks, never STOPPED."""
+    real = type(kit.backend).__name__ == "Bubblewrap"
+    return "UNPROVEN" if real and os.geteuid() != 0 else "STOPPED"
+
+
 def test_a_halt_from_another_thread_ends_the_wait(kit: Kit) -> None:
     running = kit.start("stay")
     receipts = []
@@ -215,13 +221,13 @@ def test_a_halt_from_another_thread_ends_the_wait(kit: Kit) -> None:
     thread.start()
     assert running.wait().reason == "halted"
     thread.join()
-    assert [(one.state, one.survivors) for one in receipts] == [("STOPPED", 0)]
+    assert [(one.state, one.survivors) for one in receipts] == [(stopped(kit), 0)]
 
 
 def test_a_halt_is_idempotent(kit: Kit) -> None:
     running = kit.start("stay")
     receipt = running.halt("a test")
-    assert (receipt.state, receipt.why) == ("STOPPED", "a test")
+    assert (receipt.state, receipt.why) == (stopped(kit), "a test")
     assert running.halt("again") == receipt
     assert not running.tick()
 
