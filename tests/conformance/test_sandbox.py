@@ -28,6 +28,8 @@ CODES = {
     "flood": "import sys\nwhile True: sys.stdout.write('x' * 4096)",
     "write": "open('/out/a', 'wb').write(b'aa'); open('/out/claim.json', 'wb').write(b'{}')",
     "write more": "open('/out/a', 'wb').write(b'aa'); open('/out/b', 'wb').write(b'b')",
+    "spawn": "import os, sys, time\nsys.stdin.read(1)\nfor n in range(2):\n    os.fork() or time.sleep(60)\n"
+    "os.write(1, b'.')\ntime.sleep(60)",
     "leave": "import os, time\nfor n in range(2):\n    if os.fork() == 0: os.setsid(); time.sleep(60)",
     "touch": "open('/decoy', 'w').close(); import time; time.sleep(60)",
 }
@@ -80,6 +82,14 @@ def leave(room: Room) -> int:
     return 0
 
 
+def spawn(room: Room) -> int:
+    os.read(room.stdin, 1)
+    room.left_running = 2
+    os.write(room.stdout, b".")
+    room.stopped.wait(60)
+    return 0
+
+
 def touch(room: Room) -> int:
     room.touch("decoy", "opened")
     room.touch("decoy", "written")
@@ -95,6 +105,7 @@ FAKES: dict[str, FakeSubject] = {
     "flood": flood,
     "write": write,
     "write more": write_more,
+    "spawn": spawn,
     "leave": leave,
     "touch": touch,
 }
@@ -196,6 +207,51 @@ def test_the_wall_ends_a_run(kit: Kit) -> None:
     end = kit.start("stay", limits=replace(LIMITS, wall_seconds=0.2)).wait()
     assert (end.reason, end.code, end.clean) == ("wall", None, False)
     assert kit.start("stay").wait(timeout=0.2).reason == "wall"
+
+
+def test_what_waits_is_held_by_its_lease_until_its_time_begins(kit: Kit) -> None:
+    running = kit.start("stay", limits=replace(LIMITS, wall_seconds=0.3), waits=True)
+    until = time.monotonic() + 0.8
+    while time.monotonic() < until:
+        assert running.tick(), "nothing counts yet"
+        time.sleep(0.05)
+    running.begin(60)
+    end = running.wait()
+    assert (end.reason, end.wall_seconds < 0.8) == ("wall", True), "its own limit stands above what was asked"
+    idle = kit.start("stay", lease_seconds=0.2, waits=True)
+    time.sleep(0.5)
+    assert idle.wait().reason == "lease"
+
+
+def test_init_itself_ends_what_overstays_after_its_time_began(kit: Kit) -> None:
+    running = kit.start("stay", limits=replace(LIMITS, wall_seconds=60), waits=True)
+    running.begin(0.1)
+    until = time.monotonic() + 5
+    while running.tick():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert running.wait().reason == "wall"
+
+
+def test_processes_beyond_ours_are_counted_while_it_runs(kit: Kit) -> None:
+    running = kit.start("spawn", "answer", waits=True)
+    running.begin(20)
+    assert running.beyond() == 0
+    running.send(b"x", 5)
+    assert running.receive(5)
+    assert running.beyond() == 2
+
+
+def test_a_kill_need_not_be_waited_for(kit: Kit) -> None:
+    running = kit.start("stay")
+    assert not running.dead()
+    running.kill()
+    assert select.select([running.end_fd], [], [], 5)[0]
+    until = time.monotonic() + 5
+    while not running.dead():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    assert running.halt("proof").state == stopped(kit)
 
 
 def test_a_lease_that_runs_out_ends_a_run(kit: Kit) -> None:

@@ -68,6 +68,8 @@ class FakeRunning:
             os.set_blocking(self.stdout_fd, False)
         self.decoy_fd = self._room.decoy_fd if spec.decoys else -1
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.end_fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self._wall = spec.limits.wall_seconds
         self._renewed = self._started = time.monotonic()
         self._code: int | None = None
         self._why: Reason | None = None
@@ -76,6 +78,23 @@ class FakeRunning:
         self._receipt: Receipt | None = None
         self._received = 0
         self._closed = False
+        self._began = False
+
+    def begin(self, seconds: float) -> None:
+        if not self.tick():
+            raise Unavailable("the waiting sandbox has ended", help="take another one")
+        self._wall = min(seconds, self._spec.limits.wall_seconds)
+        self._began, self._started = True, time.monotonic()
+
+    def beyond(self) -> int:
+        return self._room.left_running if self._why is None and self._exit is None else 0
+
+    def kill(self) -> None:
+        self._stop("lost")
+        os.eventfd_write(self.end_fd, 1)
+
+    def dead(self) -> bool:
+        return self._room.stopped.is_set()
 
     def attest(self) -> Attestation:
         facts = {"backend": "fake", "argv": [*self._spec.argv], "environment": [*sorted(self._spec.environment)]}
@@ -112,7 +131,8 @@ class FakeRunning:
         now = time.monotonic()
         if now - self._renewed > self._spec.lease_seconds:
             self._stop("lease")
-        if self._thread is not None and now - self._started > self._spec.limits.wall_seconds:
+        counts = self._began or not self._spec.waits
+        if self._thread is not None and counts and now - self._started > self._wall:
             self._stop("wall")
         self._renewed = now
         return self._why is None and self._code is None and not self._closed
@@ -216,7 +236,7 @@ class FakeRunning:
                 with contextlib.suppress(OSError):
                     os.close(fd)
             self._thread.join(5)
-        for fd in (self.wake_fd, self._room.decoy_fd):
+        for fd in (self.wake_fd, self.end_fd, self._room.decoy_fd):
             os.close(fd)
         self._closed = True
         self._backend.live.pop(self.id, None)

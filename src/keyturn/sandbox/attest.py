@@ -123,7 +123,8 @@ def facts(subject: Subject) -> dict[str, Json]:
     """Everything that is recorded, equal for two runs of one configuration."""
     limits: dict[str, Json] = dict(subject.leaf.limits().items())
     spec = subject.spec
-    return {
+    waits: dict[str, Json] = {"waits": True} if spec.waits else {}
+    return waits | {
         "backend": subject.backend,
         "kernel": os.uname().release,
         "machine": os.uname().machine,

@@ -22,12 +22,13 @@ from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Json, Tier
 from keyturn.sandbox import seccomp
 from keyturn.sandbox.attest import Subject
+from keyturn.sandbox.cell import Cell, Ends, process_namespace
 from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes, remove
 from keyturn.sandbox.command import ALONE, OWN_USERS, check, init_config, launch_request
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.port import Capabilities, Receipt, Runtime, Spec
 from keyturn.sandbox.proof import Target, stop
-from keyturn.sandbox.running import BubblewrapParked, Cell, Ends, process_namespace
+from keyturn.sandbox.running import BubblewrapParked
 from keyturn.sandbox.runtime import resolve
 
 PARK_SECONDS_MAX = 15.0

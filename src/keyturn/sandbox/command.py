@@ -20,6 +20,9 @@ ALONE = Path(__file__).parent / "alone"
 INIT_INSIDE = "/keyturn/init.py"
 STAGE = "/tmp"  # noqa: S108 - as in launcher.py: hidden under a fresh tmpfs of the child's own
 SHM_BYTES = 16 << 20
+INIT_SPARE_MS = 250
+"""How much later than the governor init stops a subject whose time is up: whose the stop is then is plain."""
+
 OWN_USERS = (0x70000000, 0x7FFFFFF0)
 """Host user ids that no distribution hands out; each sandbox under root gets one of them."""
 
@@ -58,7 +61,8 @@ def init_config(spec: Spec, *, memory_held: bool) -> dict[str, Json]:
     python = spec.argv[0] in {"python", "python3"}
     return {
         "lease_ms": int(spec.lease_seconds * 1000),
-        "wall_ms": int(limits.wall_seconds * 1000) + 250,
+        "wall_ms": int(limits.wall_seconds * 1000) + INIT_SPARE_MS,
+        "waits": spec.waits,
         "argv": [spec.runtime.python if python else spec.argv[0], *spec.argv[1:]],
         "environment": dict(spec.environment),
         "folder": "/tmp",  # noqa: S108 - the sandbox's own

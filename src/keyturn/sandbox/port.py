@@ -95,7 +95,8 @@ class Spec:
     """One sealed run. `environment` is all that the subject inherits: not even `PATH` or `HOME` is added.
 
     `purpose` "answer" joins the subject's standard input and output to the caller; "improve" gives an empty input and
-    counts standard output as diagnostics. `out` makes the writable folder `/out`.
+    counts standard output as diagnostics. `out` makes the writable folder `/out`. What `waits` is a runner of ours that
+    is let go before it is needed: its wall limit counts from `begin`, and until then the lease alone holds it.
     """
 
     purpose: Purpose
@@ -107,6 +108,7 @@ class Spec:
     decoys: tuple[Decoy, ...] = ()
     out: bool = False
     lease_seconds: float = 2.0
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,8 @@ class Running(Protocol):
 
     In purpose "answer" `stdin_fd` and `stdout_fd` are the subject's pipes; otherwise they are -1.
     `decoy_fd` becomes readable when a decoy was touched, -1 without decoys; `wake_fd` when the main process has ended
-    or the sandbox is gone. A loop of one's own must call `tick` at least every third of the lease.
+    or the sandbox is gone; `end_fd` when init has ended, right before `dead` comes true. A loop of one's own must call
+    `tick` at least every third of the lease.
     """
 
     id: str
@@ -229,6 +232,18 @@ class Running(Protocol):
     stdout_fd: int
     decoy_fd: int
     wake_fd: int
+    end_fd: int
+
+    def begin(self, seconds: float) -> None:
+        """Let the time of a subject that `waits` count from now: `seconds`, or its spec's wall limit if that is less.
+
+        What lives and what was used so far is taken for ours. Raises `Unavailable` when the sandbox is gone.
+        """
+        ...
+
+    def beyond(self) -> int:
+        """How many processes live in it beside those that lived at `begin`; without a `begin`, beside ours."""
+        ...
 
     def tick(self) -> bool:
         """Renew the lease and take in what happened; False once the main process has ended or was stopped."""
@@ -270,6 +285,14 @@ class Running(Protocol):
 
     def thaw(self) -> None:
         """Let a frozen sandbox run on."""
+        ...
+
+    def kill(self) -> None:
+        """Write the kill and do not wait; `dead` says when it is done, `wait` how it ended and `halt` proves it."""
+        ...
+
+    def dead(self) -> bool:
+        """Whether all of it was seen to be gone, as far as this machine can show."""
         ...
 
     def halt(self, why: str) -> Receipt:

@@ -2,7 +2,7 @@
 """PID 1 of the sandbox: holds the lease, starts the subject, and by ending lets the kernel kill all of it.
 
 Run alone inside as `python -I -S init.py`, so it imports nothing of ours. It never listens to the subject: the only
-voice is the lease socket, and every byte on it but *go* and *renew*, its end, or silence means exit.
+voice is the lease socket, and every word on it but *go*, *begin* and *renew*, its end, or silence means exit.
 """
 
 from __future__ import annotations
@@ -166,8 +166,11 @@ def govern(lease: socket.socket, wake: socket.socket) -> None:
         if lease.fileno() in ready:
             word = lease.recv(16)
             if word == b"G" and not main:
-                set_timer(wall, config["wall_ms"])
+                if not config["waits"]:
+                    set_timer(wall, config["wall_ms"])
                 main = start(config)
+            elif word[:1] == b"B" and main and config["waits"]:
+                set_timer(wall, max(1, min(int(word[1:]), config["wall_ms"])))
             elif word != b"R":
                 raise Ended("closed")
             set_timer(heartbeat, config["lease_ms"])
