@@ -1,5 +1,6 @@
 # Every target does its own set-up (tools/setup); nothing else is needed beforehand but make itself.
 #   make demo     watch a subject improve itself under governance, and turn the keys yourself
+#   make demo-openevolve  the same with OpenEvolve, a loop that we did not write
 #   make test     the tests that take seconds
 #   make check    the same as CI asks of every change: format, lint, types, house, tests
 #   make slow     the long suites: slow tests and the simulated world
@@ -8,7 +9,7 @@
 # ARGS="..." is handed on to the program or to pytest.
 
 .NOTPARALLEL:
-.PHONY: help demo test house lint check slow bench format lock clean
+.PHONY: help demo demo-openevolve test house lint check slow bench format lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -16,6 +17,10 @@ help:
 demo:
 	@tools/setup run
 	@.venv/bin/keyturn demo $(ARGS)
+
+demo-openevolve:
+	@tools/setup openevolve
+	@.venv/bin/keyturn openevolve demo $(ARGS)
 
 test:
 	@tools/setup test
