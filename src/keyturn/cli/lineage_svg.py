@@ -54,7 +54,7 @@ STYLE: Final = """
 
 
 @dataclass(slots=True)
-class _Canvas:
+class Canvas:
     """Elements of a picture under construction; every text is escaped here."""
 
     columns: int
@@ -109,7 +109,7 @@ def lineage_svg(state: State, *, ungoverned: Series | None = None) -> str:
     """
     found, wild = rail(state), list(ungoverned or ())
     far = max((int(number(row.get("generation"))) for row in wild), default=0)
-    canvas = _Canvas(columns=max(len(found.points), far + 1, 2))
+    canvas = Canvas(columns=max(len(found.points), far + 1, 2))
     _head(canvas, state, found, wild=bool(wild))
     _halts(canvas, found)
     _rail(canvas, found)
@@ -123,7 +123,7 @@ def lineage_svg(state: State, *, ungoverned: Series | None = None) -> str:
     return _document(canvas, state, found, height)
 
 
-def _document(canvas: _Canvas, state: State, found: Rail, height: float) -> str:
+def _document(canvas: Canvas, state: State, found: Rail, height: float) -> str:
     name = escape(safe(state.project.name, 60)) if state.project else "no project"
     width = f"{canvas.width:.0f}"
     size, named = f'width="{width}" height="{height:.0f}"', 'aria-labelledby="title description"'
@@ -156,7 +156,7 @@ def describe(state: State, found: Rail) -> str:
     return " ".join(parts)
 
 
-def _head(canvas: _Canvas, state: State, found: Rail, *, wild: bool) -> None:
+def _head(canvas: Canvas, state: State, found: Rail, *, wild: bool) -> None:
     name = state.project.name if state.project else "no project"
     released = sum(1 for point in found.points if point.generation)
     refused = sum(1 for point in found.points if point.status == "rejected")
@@ -173,7 +173,7 @@ def _head(canvas: _Canvas, state: State, found: Rail, *, wild: bool) -> None:
         x += wide + 8
 
 
-def _rail(canvas: _Canvas, found: Rail) -> None:
+def _rail(canvas: Canvas, found: Rail) -> None:
     """Generations on one line, candidates that were not released branching off below it."""
     canvas.text((LEFT - 60, RAIL + 4), "lineage", "ink bold", 12)
     members = [place for place, point in enumerate(found.points) if point.generation is not None]
@@ -189,7 +189,7 @@ def _rail(canvas: _Canvas, found: Rail) -> None:
         _member(canvas, found.points[place], canvas.x(place))
 
 
-def _raised(canvas: _Canvas, found: Rail, members: Sequence[int]) -> None:
+def _raised(canvas: Canvas, found: Rail, members: Sequence[int]) -> None:
     """Where the lineage reached a higher level, the rail is underlaid from there on."""
     for place in members:
         level = found.points[place].raised_to
@@ -199,14 +199,14 @@ def _raised(canvas: _Canvas, found: Rail, members: Sequence[int]) -> None:
             canvas.text((x, RAIL - 38), f"▲ level {level}", "soft bold", 11, anchor="middle")
 
 
-def _member(canvas: _Canvas, point: Point, x: float) -> None:
+def _member(canvas: Canvas, point: Point, x: float) -> None:
     canvas.add(f'<circle class="hollow edge" cx="{x:.1f}" cy="{RAIL}" r="11" stroke-width="2.5"/>')
     canvas.text((x, RAIL + 4), str(point.generation), "ink bold", 12, anchor="middle")
     if point.audited_by and point.generation:
         canvas.add(f'<path class="audit" d="M{x:.1f} {RAIL - 31} l6 7 l-6 7 l-6 -7 z"/>')
 
 
-def _branch(canvas: _Canvas, point: Point, start: float, x: float) -> None:
+def _branch(canvas: Canvas, point: Point, start: float, x: float) -> None:
     y = RAIL + 32
     bend = f"M{start:.1f} {RAIL} C{start + 16:.1f} {y}, {start + 20:.1f} {y}, {max(x - 10, start + 24):.1f} {y}"
     canvas.add(f'<path class="branch" d="{bend}"/>')
@@ -217,7 +217,7 @@ def _branch(canvas: _Canvas, point: Point, start: float, x: float) -> None:
         canvas.add(f'<circle class="undecided hollow" cx="{x:.1f}" cy="{y}" r="6"/>')
 
 
-def _halts(canvas: _Canvas, found: Rail) -> None:
+def _halts(canvas: Canvas, found: Rail) -> None:
     """Each halt as an octagon on the rail, with a line through everything below."""
     for place in range(len(found.points) + 1):
         for number_, halt in enumerate(halts_before(found, place)):
@@ -243,7 +243,7 @@ class _Panel:
         return point.capability if self.word == "capability" else point.charter
 
 
-def _panel(canvas: _Canvas, found: Rail, panel: _Panel, wild: Series) -> None:
+def _panel(canvas: Canvas, found: Rail, panel: _Panel, wild: Series) -> None:
     measures = [(place, panel.measure(point)) for place, point in enumerate(found.points)]
     values = [measure.high for _, measure in measures if measure]
     values += [number(row.get(panel.series)) for row in wild]
@@ -279,14 +279,14 @@ def _panel(canvas: _Canvas, found: Rail, panel: _Panel, wild: Series) -> None:
             )
 
 
-def _axes(canvas: _Canvas, panel: _Panel, end: float) -> None:
+def _axes(canvas: Canvas, panel: _Panel, end: float) -> None:
     for tick in range(6):
         height = panel.top + PANEL * (1 - tick / 5)
         canvas.stroke((LEFT - 8, height), (canvas.right, height), "axis" if tick == 0 else "grid")
         canvas.text((LEFT - 14, height + 4), f"{end * tick / 5:.2g}", "soft", 11, anchor="end")
 
 
-def _bands(canvas: _Canvas, panel: _Panel, threshold: Threshold, line: float, inside: float) -> None:
+def _bands(canvas: Canvas, panel: _Panel, threshold: Threshold, line: float, inside: float) -> None:
     """The line, the margin inside it, and for a limit the forbidden side."""
     wide = canvas.right - LEFT + 8
     if threshold.kind == "limit":
@@ -300,7 +300,7 @@ def _bands(canvas: _Canvas, panel: _Panel, threshold: Threshold, line: float, in
     canvas.text((canvas.right + 8, line + 26), f"margin {threshold.margin:g}", "soft", 10.5)
 
 
-def _wild(canvas: _Canvas, points: Sequence[tuple[int, float]], line: float) -> None:
+def _wild(canvas: Canvas, points: Sequence[tuple[int, float]], line: float) -> None:
     """The ungoverned run: crosses on a broken line, named at its end, clear of the words beside `line`."""
     path = " ".join(f"{canvas.x(place):.1f},{height:.1f}" for place, height in points)
     canvas.add(f'<polyline class="wild" points="{path}" stroke-dasharray="7 4"/>')
@@ -324,7 +324,7 @@ SHAPES: Final = {
 """The shape of each verdict, around a point."""
 
 
-def _point(canvas: _Canvas, measure: Measure, x: float, heights: tuple[float, float, float], *, solid: bool) -> None:
+def _point(canvas: Canvas, measure: Measure, x: float, heights: tuple[float, float, float], *, solid: bool) -> None:
     """An estimate in the shape of its verdict, filled if it was released, on its interval."""
     low, middle, high = heights
     kind, shape = SHAPES[measure.tone]
@@ -335,7 +335,7 @@ def _point(canvas: _Canvas, measure: Measure, x: float, heights: tuple[float, fl
     canvas.add(f'<path class="{"" if solid else "hollow "}{kind}" d="{drawn}"/>')
 
 
-def _names(canvas: _Canvas, found: Rail) -> None:
+def _names(canvas: Canvas, found: Rail) -> None:
     """Below the panels: which candidate stands in each column; every so-many where they would touch."""
     longest = max((len(point.name) for point in found.points), default=1)
     every = max(1, -(-min(longest, 16) * 7 // int(canvas.step)))
@@ -345,7 +345,7 @@ def _names(canvas: _Canvas, found: Rail) -> None:
             canvas.text((canvas.x(place), LOWER + PANEL + 20), safe(point.name, 16), kind, 11.5, anchor="middle")
 
 
-def _reasons(canvas: _Canvas, found: Rail, top: float) -> float:
+def _reasons(canvas: Canvas, found: Rail, top: float) -> float:
     """Why each candidate was not released; returns where the list ends."""
     rows = [f"✕ {safe(p.name, 16)}: {p.reason}" for p in found.points if p.reason]
     if not rows:
@@ -362,7 +362,7 @@ def _reasons(canvas: _Canvas, found: Rail, top: float) -> float:
     return top + 20 + (deep - 1) * 18
 
 
-def _legend(canvas: _Canvas, top: float, *, wild: bool) -> float:
+def _legend(canvas: Canvas, top: float, *, wild: bool) -> float:
     """What shapes and fillings mean; returns where it ends."""
     canvas.stroke((LEFT - 60, top - 18), (canvas.width - 36, top - 18), "grid")
     x = LEFT - 54.0
