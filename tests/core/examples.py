@@ -10,7 +10,7 @@ import base64
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,12 +18,14 @@ from keyturn.core import betting, trial
 from keyturn.core import events as ev
 from keyturn.core.approval import artifact_of
 from keyturn.core.betting import Process
+from keyturn.core.bounds import Bounds, Used
 from keyturn.core.decision import RULES, decide, prepare
 from keyturn.core.dossier import as_request, other_dossier, release_dossier
 from keyturn.core.evolve import evolve
 from keyturn.core.finding import Decision, Request
 from keyturn.core.policy import Policy, Threshold
 from keyturn.core.policy_reading import read_policy
+from keyturn.core.programs import Judged
 from keyturn.core.state import State
 from keyturn.core.terms import NO_DIGEST, Digest, Instant
 from keyturn.core.trial import TrialPlan
@@ -128,6 +130,13 @@ def document(**changes: Any) -> dict[str, Any]:
         "witnesses": {"required": 0, "allow_unwitnessed": True},
     }
     return copy.deepcopy({**base, **changes})
+
+
+def looped(**changes: Any) -> dict[str, Any]:
+    """The same policy for a loop of somebody else's, whose programs become the one file."""
+    text = document(loop={"program": "subject.py", "protect": "nothing", "batch": 5, "program_seconds": 10})
+    del text["subject"]["improve"]
+    return {**text, **copy.deepcopy(changes)}
 
 
 def suite(id: str, metric: str) -> dict[str, Any]:
@@ -322,10 +331,14 @@ class Story:
         self.release("founder", FOUNDER, 0)
         return self
 
-    def warrant(self, candidates: int = 3, ceiling: int = 1, hours: float = 24, by: str = "ada") -> Story:
-        """Leave to train, cleared."""
+    def warrant(
+        self, candidates: int = 3, ceiling: int = 1, hours: float = 24, by: str = "ada", loop: Bounds | None = None
+    ) -> Story:
+        """Leave to train, cleared; `loop` bounds a loop of somebody else's."""
         expires_at = self.at + int(hours * HOUR)
         bounds: ev.Document = {"candidates_max": candidates, "level_ceiling": ceiling, "expires_at": expires_at}
+        if loop is not None:
+            bounds["loop"] = loop.to_json()
         dossier = self.seal("IssueWarrant", {"bounds": bounds})
         self.approve(dossier, by)
         self.decided(dossier)
@@ -338,23 +351,57 @@ class Story:
             level_ceiling=ceiling,
             not_before=self.at,
             expires_at=expires_at,
+            bounds=loop.to_json() if loop is not None else {},
         )
         return self
 
     def candidate(self, name: str, *, root: str = "", tier: str = "T3", **claim: float) -> Story:
         """An improve step that yields this candidate from the present parent, under the newest warrant."""
+        return self.begun(tier).produced(name, root=root, **claim)
+
+    def begun(self, tier: str = "T3", **fields: Any) -> Story:
+        """An improve step from the present parent, under the newest warrant."""
         lineage, warrant, number = self.state.lineage, self.state.warrant, len(self.state.attempts) + 1
         assert lineage is not None
-        self.add(
-            ev.ImprovementStarted,
-            attempt=number,
-            lineage="toy",
-            warrant=warrant.id if warrant else "",
-            parent=lineage.parent.root,
-            generation=lineage.parent.number,
-            seed=number,
-        )
+        said: dict[str, Any] = {
+            "attempt": number,
+            "lineage": "toy",
+            "warrant": warrant.id if warrant else "",
+            "parent": lineage.parent.root,
+            "generation": lineage.parent.number,
+            "seed": number,
+        }
+        self.add(ev.ImprovementStarted, **{**said, **fields})
         self.attest(f"improve:{number}", tier)
+        return self
+
+    def judged(
+        self,
+        *admitted: str,
+        refused: Mapping[str, str] | None = None,
+        lost: int = 0,
+        closing: bool = False,
+        **used: Any,
+    ) -> Any:
+        """A batch of the running step: who was admitted, and by which rule others were refused."""
+        bad = refused or {}
+        rows = [Judged(digest(name), "admitted", (), digest(f"evidence of {name}")) for name in admitted]
+        rows += [Judged(digest(name), "refused", (rule,), digest(f"evidence of {name}")) for name, rule in bad.items()]
+        number = len(self.state.attempts)
+        return self.add(
+            ev.ProgramsJudged,
+            attempt=number,
+            batch=self.state.attempts[number].batches + 1,
+            programs=tuple(row.to_json() for row in rows),
+            used=Used(**{"programs": len(rows) + lost, "wall_seconds": 1.0, **used}).to_json(),
+            lost=lost,
+            closing=closing,
+        )
+
+    def produced(self, name: str, *, root: str = "", files: Sequence[ev.Document] = FILES, **claim: float) -> Story:
+        """The running step ends with this candidate."""
+        lineage, number = self.state.lineage, len(self.state.attempts)
+        assert lineage is not None
         self.add(
             ev.ImprovementEnded,
             attempt=number,
@@ -372,7 +419,7 @@ class Story:
             lineage="toy",
             parent=lineage.parent.root,
             root=digest(root or name),
-            files=FILES,
+            files=tuple(files),
             claim=dict(claim),
         )
         return self

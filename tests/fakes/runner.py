@@ -34,7 +34,9 @@ from keyturn.flow.ports import (
     Improved,
     Interrupted,
     Latch,
+    Leave,
     OnAttested,
+    OnPrograms,
     TrialSession,
 )
 
@@ -128,11 +130,11 @@ class FakeRunner:
     # --- Improver
 
     def improve(
-        self, policy: Policy, parent: Files, *, seed: int, generation: int, on_attested: OnAttested
+        self, policy: Policy, parent: Files, *, leave: Leave, on_attested: OnAttested, on_programs: OnPrograms
     ) -> Improved:
         """One improve step; see the port."""
         with self.launched("improve", on_attested):
-            return child(parent, seed)
+            return child(parent, leave.seed)
 
     # --- Trials
 

@@ -27,7 +27,7 @@ from keyturn.flow import trial as trials
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.governor import Governor
 from keyturn.flow.log import Fact, Stamp
-from keyturn.flow.ports import Attested, Improved, OnAttested
+from keyturn.flow.ports import Attested, Improved, Leave, OnAttested, OnPrograms
 from keyturn.flow.run import STOPS, run
 from tests.core.examples import FILES as FILES_OF_FOUNDER
 from tests.core.examples import FOUNDER, HOUR, Story
@@ -135,8 +135,15 @@ class AnyRunner(FakeRunner):
     """Makes a different candidate at every step, sometimes none."""
 
     def improve(
-        self, policy: Policy, parent: Mapping[str, bytes], *, seed: int, generation: int, on_attested: OnAttested
+        self,
+        policy: Policy,
+        parent: Mapping[str, bytes],
+        *,
+        leave: Leave,
+        on_attested: OnAttested,
+        on_programs: OnPrograms,
     ) -> Improved:
+        seed = leave.seed
         on_attested(Attested(self.tier, {}, self.problems))
         if chance(seed) < 0.2:
             return Improved("failed", "", 0.0, 0.0, 0, b"")

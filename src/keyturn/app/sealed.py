@@ -18,6 +18,7 @@ from keyturn.core.errors import Unavailable
 from keyturn.core.events import Document
 from keyturn.core.policy import Policy, Suite
 from keyturn.core.trial import TrialPlan
+from keyturn.flow import ports
 from keyturn.flow.ports import Alarm, Alarmed, Attested, Bank, BlockRead, Improved, Interrupted, Latch, OnAttested
 from keyturn.sandbox import open_backend
 from keyturn.sandbox.port import (
@@ -97,10 +98,10 @@ class Sealed:
     # --- improve
 
     def improve(
-        self, policy: Policy, parent: Mapping[str, bytes], *, seed: int, generation: int, on_attested: OnAttested
+        self, policy: Policy, parent: Files, *, leave: ports.Leave, on_attested: OnAttested, on_programs: object
     ) -> Improved:
         """One improve step; see the port `Improver`."""
-        environment = {"KEYTURN_SEED": str(seed), "KEYTURN_GENERATION": str(generation)}
+        environment = {"KEYTURN_SEED": str(leave.seed), "KEYTURN_GENERATION": str(leave.generation)}
 
         def spec(folder: Path) -> Spec:
             return Spec(
@@ -231,9 +232,7 @@ class SealedTrial:
 
         try:
             channels = {name: seat(name) for name in members}
-            self.sealed.parking.ahead(
-                "candidate", members["candidate"], self._spec_of("candidate")
-            )  # for its next trial
+            self._park_ahead("candidate", members["candidate"])  # for its next trial
             run_trial(
                 plan,
                 order,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from keyturn.core.events import Document
 from keyturn.core.finding import Finding, Request
-from keyturn.core.state import Candidate, State
-from keyturn.core.terms import Instant, Tier, Verdict
+from keyturn.core.state import Attempt, Candidate, State
+from keyturn.core.terms import Digest, Instant, Tier, Verdict
 
 OPENED_BY_EVIDENCE = frozenset({"drift-beyond-limit", "forged-claim"})
 """Incidents that restate what a threshold has refused already; the rules on evidence speak for them."""
@@ -42,6 +43,9 @@ def lineage_must_be_complete(state: State, request: Request, now: Instant) -> It
     elif state.lineage.member(candidate.root) is not None:
         yield Finding(rule, f"`{candidate.name}` is byte for byte a generation already", "make a different candidate")
     yield from _files(state, candidate)
+    stray = strayed(state, state.attempts.get(candidate.attempt), candidate.parent, candidate.files)
+    if stray:
+        yield Finding(rule, f"`{candidate.name}`: {stray}", "propose a program that this very step admitted")
 
 
 def _files(state: State, candidate: Candidate) -> Iterator[Finding]:
@@ -52,6 +56,31 @@ def _files(state: State, candidate: Candidate) -> Iterator[Finding]:
     if declared != found:
         message = f"`{candidate.name}` consists of {found}; the policy declares {declared}"
         yield Finding("lineage_must_be_complete", message, "make a candidate with exactly the declared files")
+
+
+def strayed(state: State, attempt: Attempt | None, parent: Digest, files: Sequence[Document]) -> str:
+    """What a loop hands in besides a program that its step admitted; empty when nothing, or when no loop made it."""
+    loop = state.current.policy.loop if state.current else None
+    if loop is None:
+        return ""
+    made, before = digests(files), digests(files_of(state, parent))
+    if attempt is None or made.get(loop.program) not in attempt.admitted:
+        return f"its `{loop.program}` is no program that its improve step admitted"
+    odd = sorted(name for name in {*made, *before} - {loop.program} if made.get(name) != before.get(name))
+    return f"`{odd[0]}` differs from the parent's; a loop makes `{loop.program}` only" if odd else ""
+
+
+def digests(files: Sequence[Document]) -> dict[str, str]:
+    """The digest of each file by its name."""
+    return {str(file.get("name")): str(file.get("digest")) for file in files}
+
+
+def files_of(state: State, root: Digest) -> tuple[Document, ...]:
+    """The files of a generation, or of a candidate that shadow mode went on from."""
+    member = state.lineage.member(root) if state.lineage else None
+    if member is not None:
+        return member.files
+    return next((each.files for each in state.candidates.values() if each.root == root), ())
 
 
 def warrant_must_cover(state: State, request: Request, now: Instant) -> Iterator[Finding]:
@@ -88,11 +117,13 @@ def sandbox_must_be_tight(state: State, request: Request, now: Instant) -> Itera
 
 
 def conduct_must_be_clean(state: State, request: Request, now: Instant) -> Iterator[Finding]:
-    """No incident names the candidate or the attempt that made it, but for those that its evidence opened."""
+    """No incident names the candidate, the attempt that made it or its very bytes, but for its evidence's own."""
     candidate = state.candidates.get(request.candidate)
     for incident in state.incidents.values():
         if candidate is None or incident.kind in OPENED_BY_EVIDENCE:
             continue
-        if incident.candidate == candidate.name or incident.attempt == candidate.attempt:
+        programs = incident.facts.get("programs")
+        shared = set(programs if isinstance(programs, list) else ()) & set(digests(candidate.files).values())
+        if incident.candidate == candidate.name or incident.attempt == candidate.attempt or shared:
             message = f"incident `{incident.id}` ({incident.kind}) names it: {incident.summary}"
             yield Finding("conduct_must_be_clean", message, f"`keyturn incident show {incident.id}`")

@@ -60,7 +60,10 @@ class LineageFounded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarrantIssued(Event):
-    """The `train` gate cleared: leave to run the loop within these bounds; it never grants release."""
+    """The `train` gate cleared: leave to run the loop within these bounds; it never grants release.
+
+    `bounds` is what a loop of somebody else's may use; empty, it gives such a loop no leave at all.
+    """
 
     warrant: str
     lineage: str
@@ -69,6 +72,7 @@ class WarrantIssued(Event):
     level_ceiling: int
     not_before: Instant
     expires_at: Instant
+    bounds: Document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +95,22 @@ class SandboxAttested(Event):
     tier: str
     facts: Document
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramsJudged(Event):
+    """A batch of a loop's programs was admitted or refused, each by digest; `used` is what the batch used.
+
+    Of those that it charges, `lost` programs may have run unlogged before a crash. After a `closing` entry nothing has
+    run that is not logged.
+    """
+
+    attempt: int
+    batch: int
+    programs: tuple[Document, ...]
+    used: Document
+    lost: int
+    closing: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,6 +397,7 @@ EVENTS: dict[str, type[Event]] = {
         WarrantIssued,
         ImprovementStarted,
         SandboxAttested,
+        ProgramsJudged,
         ImprovementEnded,
         CandidateProposed,
         TrialPlanned,

@@ -11,10 +11,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from keyturn.core import events as ev
+from keyturn.core.bounds import Bounds
 from keyturn.core.candidate import level_of
-from keyturn.core.errors import TamperDetected
+from keyturn.core.dossier import named
+from keyturn.core.errors import MalformedInput, TamperDetected
 from keyturn.core.policy import Policy
 from keyturn.core.policy_reading import read_policy
+from keyturn.core.programs import charged, tallied
 from keyturn.core.state import (
     Adopted,
     Approval,
@@ -30,11 +33,10 @@ from keyturn.core.state import (
     Trial,
     Warrant,
 )
-from keyturn.core.terms import Digest, Gate, Instant, Json, Tier, Verdict
+from keyturn.core.terms import Digest, Gate, Instant, Tier, Verdict
 
 K = TypeVar("K")
 V = TypeVar("V")
-
 
 NOTEWORTHY = (
     ev.DossierSealed,
@@ -52,7 +54,10 @@ def evolve(state: State, event: ev.Event) -> State:
     """The state after `event`; raises `TamperDetected` when the event cannot stand at this place."""
     _must(state.project is not None or isinstance(event, ev.ProjectFounded), event, "before the project is founded")
     handle = _HANDLERS.get(type(event))
-    after = handle(state, event) if handle is not None else state
+    try:
+        after = handle(state, event) if handle is not None else state
+    except MalformedInput as fault:
+        raise _cannot_stand(event, f"that cannot be read ({fault.message})") from fault
     noteworthy = state.size + 1 if isinstance(event, NOTEWORTHY) else state.noteworthy
     last_at = Instant(max(state.last_at, event.at))
     return replace(after, size=state.size + 1, last_at=last_at, noteworthy=noteworthy)
@@ -60,10 +65,14 @@ def evolve(state: State, event: ev.Event) -> State:
 
 def _must(holds: bool, event: ev.Event, what: str) -> None:
     if not holds:
-        raise TamperDetected(
-            f"the log holds `{type(event).__name__}` {what}, where it cannot stand",
-            help="compare the log with a copy or a witnessed head; do not act on it",
-        )
+        raise _cannot_stand(event, what)
+
+
+def _cannot_stand(event: ev.Event, what: str) -> TamperDetected:
+    return TamperDetected(
+        f"the log holds `{type(event).__name__}` {what}, where it cannot stand",
+        help="compare the log with a copy or a witnessed head; do not act on it",
+    )
 
 
 def _with(mapping: Mapping[K, V], key: K, value: V) -> dict[K, V]:
@@ -102,8 +111,8 @@ def _lineage_founded(state: State, event: ev.LineageFounded) -> State:
 
 
 def _warrant_issued(state: State, event: ev.WarrantIssued) -> State:
-    bounds = (event.candidates_max, event.level_ceiling, event.not_before, event.expires_at)
-    warrant = Warrant(event.warrant, event.dossier, *bounds)
+    window = (event.candidates_max, event.level_ceiling, event.not_before, event.expires_at)
+    warrant = Warrant(event.warrant, event.dossier, *window, Bounds.from_json(event.bounds))
     return replace(state, warrants=(*state.warrants, warrant), dossiers=_used(state, event.dossier))
 
 
@@ -119,10 +128,20 @@ def _sandbox_attested(state: State, event: ev.SandboxAttested) -> State:
     return replace(state, attested=_with(state.attested, event.purpose, event))
 
 
-def _improvement_ended(state: State, event: ev.ImprovementEnded) -> State:
+def _running(state: State, event: ev.ProgramsJudged | ev.ImprovementEnded) -> Attempt:
     attempt = state.attempts.get(event.attempt)
     _must(attempt is not None and not attempt.outcome, event, f"for attempt {event.attempt}, which does not run")
-    ended = replace(state.attempts[event.attempt], outcome=event.outcome, detail=event.detail)
+    return state.attempts[event.attempt]
+
+
+def _programs_judged(state: State, event: ev.ProgramsJudged) -> State:
+    after, spent = tallied(_running(state, event), event), charged(event)
+    warrants = tuple(replace(w, spent=w.spent + spent) if w.id == after.warrant else w for w in state.warrants)
+    return replace(state, attempts=_with(state.attempts, event.attempt, after), warrants=warrants)
+
+
+def _improvement_ended(state: State, event: ev.ImprovementEnded) -> State:
+    ended = replace(_running(state, event), outcome=event.outcome, detail=event.detail)
     return replace(state, attempts=_with(state.attempts, event.attempt, ended))
 
 
@@ -220,17 +239,11 @@ def _dossier_sealed(state: State, event: ev.DossierSealed) -> State:
     _must(gate in set(Gate), event, f"for the unknown gate `{gate}`")
     dossier = Dossier(event.dossier, Gate(str(gate)), state.size, event.document, event.at, event.actor)
     after = replace(state, dossiers=_with(state.dossiers, event.dossier, dossier))
-    name = _candidate_of(event.document)
-    if not name or name not in state.candidates:
+    name = named(dossier)
+    if name not in state.candidates:
         return after
     candidate = replace(state.candidates[name], dossier=event.dossier)
     return replace(after, candidates=_with(state.candidates, name, candidate))
-
-
-def _candidate_of(document: Mapping[str, Json]) -> str:
-    body = document.get("candidate")
-    name = body.get("name") if isinstance(body, dict) else None
-    return name if isinstance(name, str) else ""
 
 
 def _approval(state: State, event: ev.ApprovalGiven) -> State:
@@ -359,6 +372,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, Any], State]] = {
     ev.WarrantIssued: _warrant_issued,
     ev.ImprovementStarted: _improvement_started,
     ev.SandboxAttested: _sandbox_attested,
+    ev.ProgramsJudged: _programs_judged,
     ev.ImprovementEnded: _improvement_ended,
     ev.CandidateProposed: _candidate_proposed,
     ev.TrialPlanned: _trial_planned,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keyturn.core.errors import KeyturnError, invariant
-from keyturn.core.state import State
 from keyturn.core.terms import Digest, Gate, Instant, Json
+
+if TYPE_CHECKING:
+    from keyturn.core.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Request:
     candidate: str = ""
 
 
-Rule = Callable[[State, Request, Instant], Iterable[Finding]]
+Rule = Callable[["State", Request, Instant], Iterable[Finding]]
 """A rule looks at the state, the request and the moment, and yields every reason to hold."""
 
 REQUESTS: Mapping[str, Gate] = {

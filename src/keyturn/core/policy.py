@@ -41,7 +41,10 @@ class FileRule:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The governed system: its two commands, the runtime they need, and the files of a member of its lineage."""
+    """The governed system: its two commands, the runtime they need, and the files of a member of its lineage.
+
+    `improve` is empty where a loop of somebody else's makes the candidates.
+    """
 
     improve: tuple[str, ...]
     answer: tuple[str, ...]
@@ -150,6 +153,20 @@ class Tripwire:
 
 
 @dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop of somebody else's makes the candidates, and one of its programs becomes this declared file.
+
+    `protect` is `evolve-blocks` (what lies outside the marks stands as in the parent) or `nothing`. `batch` bounds the
+    programs between two entries of the log, and so what a crash can lose; `program_seconds` what one program may take.
+    """
+
+    program: str
+    protect: str
+    batch: int
+    program_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Freshness:
     """How old, in seconds, evidence may be at a gate and a permit's log head may be at a load."""
 
@@ -187,6 +204,7 @@ class Policy:
     tripwires: tuple[Tripwire, ...]
     freshness: Freshness
     witnesses: Witnesses
+    loop: Loop | None
     document: dict[str, Json]
 
     def row(self, gate: Gate, level: int) -> GateRow | None:

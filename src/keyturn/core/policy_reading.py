@@ -20,6 +20,7 @@ from keyturn.core.policy import (
     GateRow,
     Key,
     Level,
+    Loop,
     Person,
     Policy,
     SandboxLimits,
@@ -42,6 +43,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 PUBLIC = re.compile(r"[A-Za-z0-9+/]{43}=")
 KINDS = ("limit", "capability", "claim")
 REFERENCES = ("parent", "audited", "founder")
+PROTECT = ("evolve-blocks", "nothing")
 TRIPWIRES = ("decoy_opened", "processes_left", "limit_reached", "undeclared_output")
 
 
@@ -166,7 +168,7 @@ def _policy(table: _Table, document: dict[str, Json]) -> Policy:
         separate_warrant=separate,
         custody_least=least,
         applicability=table.table("applicability", _applicability),
-        subject=table.table("subject", _subject),
+        subject=table.table("subject", lambda t: _subject(t, looped="loop" in document)),
         people=table.tables("people", _person),
         charter=table.tables("charter", _clause),
         suites=table.tables("suites", _suite),
@@ -178,6 +180,7 @@ def _policy(table: _Table, document: dict[str, Json]) -> Policy:
         tripwires=table.tables("tripwires", _tripwire, optional=True),
         freshness=table.table("freshness", _freshness),
         witnesses=table.table("witnesses", _witnesses),
+        loop=table.table("loop", _loop) if "loop" in document else None,
         document=document,
     )
 
@@ -201,12 +204,14 @@ def _applicability(t: _Table) -> Applicability:
     )
 
 
-def _subject(t: _Table) -> Subject:
+def _subject(t: _Table, *, looped: bool) -> Subject:
     def file(row: _Table) -> FileRule:
         return FileRule(row.text("name", pattern=FILE_NAME), row.whole("bytes_max", 1, 2**40))
 
+    if looped and "improve" in t.data:
+        t.fault("improve", "`improve` stands beside `[loop]`, which makes the candidates; one is expected", "keep one")
     return Subject(
-        improve=t.texts("improve"),
+        improve=() if looped else t.texts("improve"),
         answer=t.texts("answer"),
         runtime=t.text("runtime"),
         founder=Digest(t.text("founder", pattern=DIGEST)),
@@ -277,6 +282,15 @@ def _sandbox(t: _Table) -> SandboxLimits:
         t.whole("memory_bytes", 16 << 20, 1 << 50),
         t.whole("processes_max", 4, 100_000),
         t.whole("wall_seconds", 1, 30 * 86400),
+    )
+
+
+def _loop(t: _Table) -> Loop:
+    return Loop(
+        t.text("program", pattern=FILE_NAME),
+        t.choice("protect", PROTECT),
+        t.whole("batch", 1, 100, 50),
+        t.whole("program_seconds", 1, 86400),
     )
 
 

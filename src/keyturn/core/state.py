@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keyturn.core import events as ev
+from keyturn.core.bounds import Bounds, Used
 from keyturn.core.policy import Policy
 from keyturn.core.terms import NEVER, NO_DIGEST, Digest, Gate, Instant, Verdict
 
@@ -69,7 +70,7 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Warrant:
-    """Leave to run the loop, and how many candidates have been made under it."""
+    """Leave to run the loop, how many candidates have been made under it, and what loops of others have spent of it."""
 
     id: str
     dossier: Digest
@@ -77,12 +78,18 @@ class Warrant:
     level_ceiling: int
     not_before: Instant
     expires_at: Instant
+    bounds: Bounds = field(default_factory=Bounds)
     used: int = 0
+    spent: Used = field(default_factory=Used)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One improve step: what was asked, what the sandbox enforced, and how it ended."""
+    """One improve step: what was asked, how it ended, and what a loop's programs came to in it.
+
+    `batch_open` says that programs may have run that are not logged yet; `barred` are those refused for their conduct;
+    `refused` counts by the first rule of each.
+    """
 
     number: int
     parent: Digest
@@ -93,6 +100,14 @@ class Attempt:
     outcome: str = ""
     detail: str = ""
     candidate: str = ""
+    batches: int = 0
+    batch_open: bool = True
+    admitted: frozenset[Digest] = frozenset()
+    barred: frozenset[Digest] = frozenset()
+    judged: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    lost: int = 0
+    spent: Used = field(default_factory=Used)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from keyturn.core import events as ev
 from keyturn.core.errors import MalformedInput
 from keyturn.core.policy import Person, Policy
+from keyturn.core.terms import Json
 from keyturn.flow.governor import Governor
 from keyturn.flow.log import Fact, Log
 from keyturn.flow.ports import Alarm
@@ -69,6 +70,21 @@ def alarm_facts(governor: Governor, alarms: Sequence[Alarm], *, attempt: int, ca
         )
         for alarm in alarms
     ]
+
+
+def programs_facts(governor: Governor, alarms: Sequence[Alarm], *, attempt: int) -> list[Fact]:
+    """One incident for each kind of alarm that programs of a batch raised, naming them by digest.
+
+    It names no attempt: a program that was refused does not taint what its step proposes.
+    """
+    found: list[Fact] = []
+    for kind in dict.fromkeys(alarm.kind for alarm in alarms):
+        same = [alarm for alarm in alarms if alarm.kind == kind]
+        programs: list[Json] = [*dict.fromkeys(alarm.program for alarm in same if alarm.program)]
+        also = f" (and {len(same) - 1} more like it)" if len(same) > 1 else ""
+        facts: ev.Document = {"alarm": kind, "improve": attempt, "programs": programs}
+        found.append(opened(governor, KINDS.get(kind, kind), f"{same[0].detail}{also}", facts=facts))
+    return found
 
 
 def halting(policy: Policy, alarms: Sequence[Alarm]) -> Alarm | None:

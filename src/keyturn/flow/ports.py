@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from keyturn.core import programs
 from keyturn.core.betting import Process
+from keyturn.core.bounds import Bounds, Used
 from keyturn.core.errors import Unavailable
 from keyturn.core.events import Document
 from keyturn.core.policy import Policy, Suite
-from keyturn.core.terms import Digest, Instant
+from keyturn.core.terms import NEVER, NO_DIGEST, Digest, Instant
 from keyturn.core.trial import TrialPlan
 
 
@@ -54,11 +56,13 @@ class Attested:
 class Alarm:
     """Something a sandboxed run did that a safeguard saw.
 
-    `kind` is `decoy_opened`, `processes_left`, `limit_reached` or `undeclared_output`.
+    `kind` is `decoy_opened`, `processes_left`, `limit_reached` or `undeclared_output`; `program` is which of a loop's
+    programs did it, where one did.
     """
 
     kind: str
     detail: str
+    program: Digest = NO_DIGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +88,62 @@ class Alarmed(Unavailable):
         self.alarms = alarms
 
 
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """What one improve step may do.
+
+    The rest is for a loop: `bounds` (None in shadow mode: nothing is bounded) are those of the warrant, of which `used`
+    is gone and whose window ends at `expires_at` (`NEVER` in shadow mode); `admitted` are the programs that an earlier
+    run of this very step may still propose; after `open_batch` programs may have run that no entry tells of.
+    """
+
+    attempt: int
+    generation: int
+    seed: int
+    bounds: Bounds | None
+    used: Used
+    admitted: frozenset[Digest]
+    open_batch: bool
+    expires_at: Instant = NEVER
+
+
+Judged = programs.Judged
+"""A program with its verdict, the rules that refused it, and the digest of the evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Programs that were judged, and what was used since the batch before, `lost` programs included.
+
+    With `closing` it says that nothing runs any more, and that nothing ran that is not logged.
+    """
+
+    programs: tuple[Judged, ...]
+    used: Used
+    lost: int = 0
+    closing: bool = False
+    alarms: tuple[Alarm, ...] = ()
+
+
 OnAttested = Callable[[Attested], None]
+OnPrograms = Callable[[Batch], None]
 
 
 class Improver(Protocol):
     """Runs one improve step sealed.
 
     `on_attested` is called before the first instruction of the subject and may raise, in which case nothing runs.
+    `on_programs` makes a loop's batch durable; it raises `Interrupted` when an alarm of the batch halted the project.
     """
 
     def improve(
-        self, policy: Policy, parent: Mapping[str, bytes], *, seed: int, generation: int, on_attested: OnAttested
+        self,
+        policy: Policy,
+        parent: Mapping[str, bytes],
+        *,
+        leave: Leave,
+        on_attested: OnAttested,
+        on_programs: OnPrograms,
     ) -> Improved:
         """Let `parent` make a successor. Raises `Unavailable` when the sandbox failed, `Interrupted` on a halt."""
 

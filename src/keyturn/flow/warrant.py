@@ -4,28 +4,51 @@ from __future__ import annotations
 
 from keyturn.core import events as ev
 from keyturn.core.agenda import Grant
+from keyturn.core.bounds import Bounds
 from keyturn.core.errors import MalformedInput
 from keyturn.core.evidence import SECOND
+from keyturn.core.lawful.gates import body
 from keyturn.core.policy import Policy
 from keyturn.core.terms import Digest, Instant
 from keyturn.flow.decided import decided
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.log import Log
 
+NO_BOUNDS = Bounds()
 
-def ask(log: Log, policy: Policy, *, candidates: int, level_ceiling: int, hours: float) -> Digest:
-    """Seal the dossier of a warrant with these bounds; it grants nothing yet."""
+
+def ask(
+    log: Log, policy: Policy, *, candidates: int, level_ceiling: int, hours: float, loop: Bounds = NO_BOUNDS
+) -> Digest:
+    """Seal the dossier of a warrant with these bounds, `loop` being those of somebody else's; it grants nothing yet."""
     if candidates < 1 or hours <= 0:
         raise MalformedInput("a warrant needs at least one candidate and some time", help="`--candidates N --hours H`")
     if policy.level(level_ceiling) is None:
         raise MalformedInput(f"level {level_ceiling} is not in the policy", help="name a level of `keyturn.toml`")
+    _require_loop_bounds(policy, loop)
     expires_at = int(log.now() + hours * 3600 * SECOND)
     bounds: ev.Document = {
         "candidates_max": candidates,
         "level_ceiling": level_ceiling,
         "expires_at": expires_at,
     }
+    if loop != NO_BOUNDS:
+        bounds["loop"] = loop.to_json()
     return seal_other(log, "IssueWarrant", {"bounds": bounds})
+
+
+def _require_loop_bounds(policy: Policy, loop: Bounds) -> None:
+    """Bounds on programs and time where there is a loop, and none where they would bound nothing."""
+    if policy.loop is None and loop != NO_BOUNDS:
+        raise MalformedInput(
+            "the policy has no `[loop]`, so bounds on programs, requests, tokens or money would bound nothing",
+            help="leave out `--programs`, `--wall-minutes`, `--requests`, `--tokens` and `--usd`",
+        )
+    if policy.loop is not None and not loop.given:
+        raise MalformedInput(
+            "a warrant for a loop must say how many programs may run and for how long",
+            help="`--programs N --wall-minutes M`; `--requests`, `--tokens` and `--usd` bound what they name",
+        )
 
 
 def grant(log: Log, step: Grant) -> None:
@@ -45,6 +68,7 @@ def grant(log: Log, step: Grant) -> None:
             level_ceiling=_figure(figures, "level_ceiling"),
             not_before=stamp["at"],
             expires_at=Instant(_figure(figures, "expires_at")),
+            bounds=body(figures, "loop"),
         ),
     )
 
