@@ -112,7 +112,8 @@ def test_what_is_no_plain_data_stays_inside_under_a_number(tmp_path: Path) -> No
         assert program.item(call="grown", on=0, args=args) == {"handle": 1, "type": "Thing"}
         assert program.item(call="__call__", on=1, args=values.encode([[10], {}])) == {"value": "90"}
         assert program.call("size_of", values.Handle(1, "Thing")) == 9
-        assert program.item(get="Thing") == {"handle": 2, "type": "type"}
+        for _ in range(2):
+            assert program.item(get="Thing") == {"handle": 2, "type": "type"}
         assert program.call("pair") == (values.Handle(3, "Thing"), [values.Handle(4, "Thing")])
         assert program.item(get="size", on=99) == {"raised": "KeyError: 99"}
 

@@ -48,7 +48,6 @@ SOCKET = """socket.connect socket.bind socket.sendto socket.sendmsg socket.getad
 CTYPES = """ctypes.dlopen ctypes.dlsym ctypes.dlsym/handle ctypes.call_function ctypes.string_at ctypes.wstring_at
     ctypes.cdata"""
 REACHED = {e: word for word, es in {"process": PROCESS, "socket": SOCKET, "ctypes": CTYPES}.items() for e in es.split()}
-UNIX = 1  # the family of sockets that an event loop makes for itself
 
 
 def load_values() -> Any:
@@ -114,7 +113,7 @@ class Signals:
             self._opened(arguments[0], arguments[2])
         elif event in TOUCHED:
             list(map(self._written, arguments[: TOUCHED[event]]))
-        elif event == "socket.__new__" and len(arguments) > 1 and arguments[1] != UNIX:
+        elif event == "socket.__new__" and arguments[1:2] != (1,):  # an event loop makes itself a pair of family 1
             self.note("socket")
 
     def _opened(self, path: object, flags: object) -> None:
@@ -165,6 +164,7 @@ class Program:
         self.source, self.fault, self._path, self._signals = "", "", path, signals
         self._module: types.ModuleType | None = None
         self._kept: dict[int, object] = {}
+        self._numbers: dict[int, int] = {}
         self._pushed: list[str] = []
         self._pieces: list[str] = []
 
@@ -259,7 +259,7 @@ class Program:
         return text
 
     def _keep(self, value: object) -> Any:
-        number = len(self._kept)
+        number = self._numbers.setdefault(id(value), len(self._kept))  # what is kept keeps its id
         self._kept[number] = value
         kind = type(value).__name__[:200].encode("utf-8", "backslashreplace").decode("utf-8")
         return values.Handle(number, kind)
