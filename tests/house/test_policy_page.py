@@ -27,7 +27,7 @@ keys = [{ kind = "ed25519", public = "Ih0Q4Qf2vXnB0qk8v1rMiE9m1sYk0m5yq0d3cWb7aZ
 
 
 def taken_keys(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Every key that the reader asks for while it reads connect4's policy, which has every kind of threshold."""
+    """Every key that the reader asks for in connect4's policy, which has every kind of threshold, and with a loop."""
     found: set[str] = set()
     take = policy_reading._Table.take
 
@@ -37,8 +37,13 @@ def taken_keys(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     monkeypatch.setattr(policy_reading._Table, "take", noted)
     text = (text_of(EXAMPLE) or "").replace("sha256:FOUNDER", "sha256:" + "0" * 64).replace("# PEOPLE", PERSON)
-    read = policy_reading.read_policy(tomllib.loads(text))
-    assert isinstance(read, Policy), read
+    document = tomllib.loads(text)
+    looped = {**document, "loop": {"program": "weights.npz", "protect": "nothing", "program_seconds": 60}}
+    looped["subject"] = {key: value for key, value in document["subject"].items() if key != "improve"}
+    looped["subject"]["files"] = [{**file, "bytes_max": 1000} for file in document["subject"]["files"]]
+    for each in (document, looped):
+        read = policy_reading.read_policy(each)
+        assert isinstance(read, Policy), read
     return found
 
 
@@ -74,7 +79,7 @@ def test_the_policy_page_names_every_key_and_no_other(monkeypatch: pytest.Monkey
 
 def test_every_choice_that_the_reader_offers_is_on_the_page() -> None:
     text = text_of(PAGE) or ""
-    choices = (*policy_reading.KINDS, *policy_reading.REFERENCES, *policy_reading.TRIPWIRES)
+    choices = (*policy_reading.KINDS, *policy_reading.REFERENCES, *policy_reading.TRIPWIRES, *policy_reading.PROTECT)
     assert [choice for choice in choices if f"`{choice}`" not in text] == []
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from keyturn.core.approval import refused_by
 from keyturn.core.audit import pace_bound
+from keyturn.core.bounds import findings
 from keyturn.core.candidate import level_of
 from keyturn.core.decision import decide, prepare
 from keyturn.core.dossier import open_dossier, refusals
@@ -231,7 +232,9 @@ def _why_no_leave(state: State, warrant: Warrant | None, now: Instant) -> str:
         return "the warrant's window has ended"
     if level_of(state, "") > warrant.level_ceiling:
         return f"the lineage reached level {level_of(state, '')}; the warrant ends at level {warrant.level_ceiling}"
-    return ""
+    looped = state.current is not None and state.current.policy.loop is not None
+    used_up = findings(warrant.bounds, warrant.spent) if looped else ()
+    return used_up[0].message if used_up else ""
 
 
 def _warrant_step(state: State, lack: str, now: Instant) -> Step:

@@ -63,10 +63,10 @@ class Used:
         known = self.usd is not None and other.usd is not None
         return Used(
             self.programs + other.programs,
-            round(self.wall_seconds + other.wall_seconds, 3),
+            round(self.wall_seconds + other.wall_seconds, 6),
             self.requests + other.requests,
             self.tokens + other.tokens,
-            round((self.usd or 0.0) + (other.usd or 0.0), 6) if known else None,
+            round((self.usd or 0.0) + (other.usd or 0.0), 12) if known else None,
         )
 
     def to_json(self) -> dict[str, Json]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from keyturn.core.policy import GateRow, Level, Policy, Seat, Suite, Threshold, Tripwire
+from keyturn.core.policy import GateRow, Level, Loop, Policy, Seat, Suite, Threshold, Tripwire
 from keyturn.core.policy_prose import explain
 from keyturn.core.terms import Custody, Gate
 
@@ -52,6 +52,7 @@ def change(old: Policy, new: Policy) -> tuple[Difference, ...]:
         *_thresholds(old, new),
         *_gates(old, new),
         *_bounds(old, new),
+        *_loop(old.loop, new.loop),
         *_tripwires(old.tripwires, new.tripwires),
     ]
     return tuple(found or _order(old, new))
@@ -300,6 +301,26 @@ def _bounds(old: Policy, new: Policy) -> Iterator[Difference]:
     yield from _greater("witnesses.required", before.required, after.required, "how many must cosign the log")
     path, why = "witnesses.allow_unwitnessed", "whether the log may go without witnesses"
     yield from _switched(path, before.allow_unwitnessed, after.allow_unwitnessed, tight=False, why=why)
+
+
+def _loop(old: Loop | None, new: Loop | None) -> Iterator[Difference]:
+    """Whether somebody else's loop makes the candidates, and how closely its programs are watched."""
+    if old is None or new is None:
+        if old is not new:
+            yield Difference("loop", _said(old), _said(new), LOOSENS, "who makes the candidates")
+        return
+    yield from _doubtful("loop", {"program": old.program}, {"program": new.program})
+    path, why = "loop.protect", "whether what lies outside the evolve blocks must stand"
+    yield from _chosen(path, old.protect, new.protect, tight="evolve-blocks", why=why)
+    yield from _smaller("loop.batch", old.batch, new.batch, "how many programs a crash can keep from the log")
+    why = "how long one program may take"
+    yield from _smaller("loop.program_seconds", old.program_seconds, new.program_seconds, why)
+
+
+def _chosen(path: str, old: str, new: str, *, tight: str, why: str) -> Iterator[Difference]:
+    """A choice of which one is the tighter."""
+    if old != new:
+        yield Difference(path, old, new, TIGHTENS if new == tight else LOOSENS, why)
 
 
 def _tripwires(old: Sequence[Tripwire], new: Sequence[Tripwire]) -> Iterator[Difference]:

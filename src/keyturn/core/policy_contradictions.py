@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keyturn.core.policy import GateRow, Person, Policy, seated
+from keyturn.core.policy import GateRow, Loop, Person, Policy, seated
 from keyturn.core.terms import Custody, Gate
 
 REQUIREMENTS: Mapping[Gate, tuple[str, ...]] = {
@@ -15,6 +15,9 @@ REQUIREMENTS: Mapping[Gate, tuple[str, ...]] = {
     Gate.AMEND: ("quorum",),
 }
 """What each gate's row must name; a gate that is absent here cannot have a row yet."""
+
+PROGRAM_BYTES_MAX = 1_000_000
+"""The largest program of a loop: it is a text, and is compared with its parent before it runs."""
 
 RESERVED = ("governor", "service", "subject")
 """Who never decides, and so must not be mistaken for a person."""
@@ -32,6 +35,8 @@ class Problem:
 def contradictions(policy: Policy) -> list[Problem]:
     """Every contradiction within a policy whose tables are each well formed."""
     found = [*_duplicates(policy), *_dangling(policy)]
+    if policy.loop is not None:
+        found += _loop_problems(policy, policy.loop)
     for number, row in enumerate(policy.gates):
         found += _gate_problems(policy, row, f"gates[{number}]")
     if not policy.witnesses.allow_unwitnessed:
@@ -86,6 +91,24 @@ def _dangling(policy: Policy) -> list[Problem]:
         if threshold.margin >= threshold.line:
             message = f"the margin {threshold.margin:g} leaves nothing below the line {threshold.line:g}"
             found.append(Problem(f"{path}.margin", message, "make the margin smaller than the line"))
+    return found
+
+
+def _loop_problems(policy: Policy, loop: Loop) -> list[Problem]:
+    """A program becomes one declared file, small enough to be read, and takes no longer than a sealed run may."""
+    found = []
+    file = next((rule for rule in policy.subject.files if rule.name == loop.program), None)
+    if file is None:
+        declared = {rule.name for rule in policy.subject.files}
+        found.append(_unknown("loop.program", loop.program, "declared file", declared))
+    elif file.bytes_max > PROGRAM_BYTES_MAX:
+        message = f"a program of {file.bytes_max} bytes; at most {PROGRAM_BYTES_MAX} can be looked at before it runs"
+        found.append(Problem("loop.program", message, f"lower `bytes_max` of `{file.name}`"))
+    if loop.program_seconds > policy.sandbox.wall_seconds:
+        message = (
+            f"a program may take {loop.program_seconds} seconds; a sealed run at most {policy.sandbox.wall_seconds}"
+        )
+        found.append(Problem("loop.program_seconds", message, "lower it, or raise `[sandbox] wall_seconds`"))
     return found
 
 

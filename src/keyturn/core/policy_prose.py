@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from keyturn.core.policy import GateRow, Level, Policy, Threshold
+from keyturn.core.policy import GateRow, Level, Loop, Policy, Threshold
 from keyturn.core.terms import Custody, Gate
 
 _NO_ROW: Final = "cannot be opened: the policy has no row for it"
@@ -40,6 +40,7 @@ def explain(policy: Policy) -> tuple[str, ...]:
         *(f"The charter says, in `{clause.clause}`: {clause.text}" for clause in policy.charter),
         *(_pace(level) for level in policy.levels),
         *_running(policy),
+        *_loop(policy.loop),
         *_tripwires(policy),
         *_people(policy),
     )
@@ -118,6 +119,22 @@ def _running(policy: Policy) -> Iterator[str]:
     yield (
         f"Evidence counts for {_time(policy.freshness.evidence_seconds)}; a permit is accepted on a head of the log "
         f"that is at most {_time(policy.freshness.permit_seconds)} old."
+    )
+
+
+def _loop(loop: Loop | None) -> Iterator[str]:
+    if loop is None:
+        return
+    yield (
+        f"A loop of somebody else's makes the candidates: `{loop.program}` is the best of the programs that it made "
+        "within one warrant and that were admitted; no person is asked about a program."
+    )
+    outside = "anything in the text of a program may change"
+    if loop.protect == "evolve-blocks":
+        outside = "a program that changes anything outside its parent's evolve blocks is refused unrun"
+    yield (
+        f"A program runs sealed for at most {_time(loop.program_seconds)}; {outside}. The log tells of programs at "
+        f"most {loop.batch} at a time."
     )
 
 

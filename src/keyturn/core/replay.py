@@ -12,6 +12,7 @@ from typing import Any, Final
 from keyturn.core import events as ev
 from keyturn.core.approval import governor_keys
 from keyturn.core.audit import pace_bound
+from keyturn.core.bounds import findings
 from keyturn.core.candidate import level_of
 from keyturn.core.decision import prepare
 from keyturn.core.dossier import other_dossier, release_dossier
@@ -30,6 +31,7 @@ from keyturn.core.lawful.gates import (
     same_lineage,
     warrant_issued,
 )
+from keyturn.core.lawful.programs import candidate_proposed, improvement_ended, programs_judged
 from keyturn.core.lawful.trials import evidence, trial_advanced, trial_ended, trial_planned
 from keyturn.core.policy import Person
 from keyturn.core.state import Lineage, State
@@ -134,15 +136,9 @@ def _leave(state: State, event: ev.ImprovementStarted, lineage: Lineage) -> Iter
     yield warrant.used < warrant.candidates_max, f"the warrant for {warrant.candidates_max} candidate(s) was used up"
     yield warrant.not_before <= event.at < warrant.expires_at, "it started outside the warrant's window"
     yield level_of(state, "") <= warrant.level_ceiling, "the lineage was above the warrant's ceiling"
-
-
-def _candidate_proposed(state: State, event: ev.CandidateProposed) -> Iterator[Check]:
-    attempt = state.attempts.get(event.attempt)
-    yield same_lineage(state, event.lineage)
-    if attempt is not None:
-        yield attempt.outcome == "produced", f"attempt {attempt.number} produced nothing"
-        yield not attempt.candidate, f"attempt {attempt.number} has its candidate already"
-        yield attempt.parent == event.parent, "it names another parent than the attempt that made it"
+    if state.current is not None and state.current.policy.loop is not None:
+        for finding in findings(warrant.bounds, warrant.spent):
+            yield False, finding.message
 
 
 def _level_raised(state: State, event: ev.LevelRaised) -> Iterator[Check]:
@@ -217,7 +213,9 @@ _CHECKS: Mapping[type[ev.Event], Callable[[State, Any], Iterable[Check]]] = {
     ev.GateDecided: gate_decided,
     ev.DossierSealed: _dossier_sealed,
     ev.ImprovementStarted: _improvement_started,
-    ev.CandidateProposed: _candidate_proposed,
+    ev.ProgramsJudged: programs_judged,
+    ev.ImprovementEnded: improvement_ended,
+    ev.CandidateProposed: candidate_proposed,
     ev.LevelRaised: _level_raised,
     ev.TrialPlanned: trial_planned,
     ev.TrialAdvanced: trial_advanced,

@@ -105,6 +105,7 @@ def _judged(governor: Governor, step: Improve, batch: Batch, stamp: Stamp) -> ev
         spent = warrant.spent + batch.used
         invariant(spent.programs <= warrant.bounds.programs_max, "a loop ran more programs than its warrant allows")
         over = bool(limits.beyond(warrant.bounds, spent)) or stamp["at"] >= warrant.expires_at
+    over = over or governor.state.halt is not None
     return ev.ProgramsJudged(
         **stamp,
         attempt=step.attempt,
@@ -190,8 +191,7 @@ def _strayed(governor: Governor, step: Improve, files: Sequence[ev.Document]) ->
 
 def _closing(governor: Governor, step: Improve) -> list[Fact]:
     """The end of a loop's last batch, where the loop did not say it: the step is over, and all of it is logged."""
-    attempt = _attempt(governor, step)
-    if not (attempt.batches and attempt.batch_open):
+    if governor.policy.loop is None or not _attempt(governor, step).batch_open:
         return []
     return [lambda stamp: _judged(governor, step, Batch((), Used(), closing=True), stamp)]
 

@@ -109,6 +109,7 @@ def warrant_issued(state: State, event: ev.WarrantIssued) -> Iterator[Check]:
     for name in ("candidates_max", "level_ceiling", "expires_at"):
         value = getattr(event, name)
         yield bounds.get(name) == value, f"`{name}` is {value}; people cleared {bounds.get(name)}"
+    yield body(bounds, "loop") == event.bounds, "its bounds on a loop are not those that people cleared"
     yield event.not_before >= event.at, "it begins before it was issued"
     used = event.warrant == SHADOW or any(warrant.id == event.warrant for warrant in state.warrants)
     yield not used, "its name was used before"
