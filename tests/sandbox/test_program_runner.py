@@ -110,11 +110,12 @@ def test_what_is_no_plain_data_stays_inside_under_a_number(tmp_path: Path) -> No
         assert program.item(has="grown", on=0) == {"value": "true"}
         args = values.encode([[2], {"twice": True}])
         assert program.item(call="grown", on=0, args=args) == {"handle": 1, "type": "Thing"}
-        assert program.item(call="__call__", on=1, args=values.encode([[10], {}])) == {"value": "90"}
+        assert program.item(call="", on=1, args=values.encode([[10], {}])) == {"value": "90"}
         assert program.call("size_of", values.Handle(1, "Thing")) == 9
         for _ in range(2):
             assert program.item(get="Thing") == {"handle": 2, "type": "type"}
         assert program.call("pair") == (values.Handle(3, "Thing"), [values.Handle(4, "Thing")])
+        assert program.item(call="", on=2, args=values.encode([[6], {}])) == {"handle": 5, "type": "Thing"}
         assert program.item(get="size", on=99) == {"raised": "KeyError: 99"}
 
 

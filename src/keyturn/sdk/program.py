@@ -14,7 +14,7 @@ from numbers import Real
 from types import TracebackType
 from typing import Any, Final, Self
 
-from keyturn.core.errors import MalformedInput
+from keyturn.core.errors import KeyturnError, MalformedInput
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Json
 from keyturn.sdk.errors import ProgramEnded, ProgramFailed, ProgramRefused, Stopped
@@ -96,7 +96,7 @@ class Program(Sealed):
             if self._admission is not None or isinstance(error, Stopped):
                 return own and self._pipes is None  # what is asked after the verdict is the caller's mistake
             if isinstance(error, Exception):
-                self.broken(f"{type(error).__name__}: {error}")
+                self.broken(str(error) if own else f"{type(error).__name__}: {error}")
             elif error is None:
                 self.broken("its block ended without a verdict")
                 raise MalformedInput("the program was not judged", help=_INSIDE)
@@ -157,6 +157,14 @@ def start(line: Line, text: str, *, seconds: float, bytes_max: int = 0) -> Progr
 
     Raises Stopped. One that is longer than it may be is named to the governor and not sent.
     """
+    try:
+        return _started(line, text, seconds, bytes_max)
+    except KeyturnError:
+        line.close()
+        raise
+
+
+def _started(line: Line, text: str, seconds: float, bytes_max: int) -> Program:
     data = text.encode("utf-8", "surrogatepass")
     digest = f"sha256:{sha256(data).hexdigest()}"
     if len(data) > min(bytes_max or BLOB_BYTES_MAX, BLOB_BYTES_MAX):

@@ -6,7 +6,7 @@ Only plain data comes out. Whether two handles are equal, and whether one is tru
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from keyturn.core.terms import Json
 from keyturn.sdk.errors import ProgramEnded, ProgramFailed, ProgramRefused, failed
@@ -145,7 +145,7 @@ class Handle:
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
         """Call it, as `Sealed.call`."""
-        return self.owner._call({"call": "__call__", "on": self.number}, args, kwargs)  # noqa: SLF001 - its other half
+        return self.owner._call({"call": "", "on": self.number}, args, kwargs)  # noqa: SLF001 - its other half
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
@@ -157,6 +157,9 @@ class Handle:
 
     def __hash__(self) -> int:
         return self.number
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a `{self.kind}` that stays in a sandbox can be neither copied nor pickled")
 
     def __repr__(self) -> str:
         return f"<`{self.kind}` number {self.number}, in its sandbox>"

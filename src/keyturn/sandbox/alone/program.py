@@ -208,7 +208,7 @@ class Program:
         return missing or self._value(found)
 
     def call(self, item: Any) -> dict[str, Any]:
-        """What a function returns; `args` is the text of its arguments, or was pushed before."""
+        """What a function, or a thing kept (no name), returns; `args` are its arguments, unless they were pushed."""
         text = self._long(item, "args")
         arguments = values.decode(text, array=restored, handle=lambda handle: self._kept[handle.number])
         function, missing = self._named(item, item["call"])
@@ -248,7 +248,7 @@ class Program:
 
     def _named(self, item: Any, name: str) -> tuple[Any, dict[str, Any]]:
         try:
-            return getattr(self._holder(item), name), {}
+            return getattr(self._holder(item), name) if name else self._holder(item), {}
         except AttributeError:
             return None, {"missing": name}
 
