@@ -19,6 +19,7 @@ from keyturn.app.wiring import FileLatch, KeySigner, RandomIds, SystemClock, gov
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
+from keyturn.core.bounds import NO_BOUNDS, Bounds
 from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected
 from keyturn.core.policy import Person, Policy
 from keyturn.core.policy_change import change, needs_quorum
@@ -50,7 +51,6 @@ HOME = ".keyturn"
 POLICY = "keyturn.toml"
 WAIT_SECONDS = 1.0
 Tell = Callable[[str], None]
-
 
 _read_before: dict[Path, Log] = {}
 """What this process has read and checked of each project's log; the root in the store says whether it still holds."""
@@ -263,19 +263,19 @@ class Project:
         signature = signing.sign_in_child(path, approval_wire.message(terms), passphrase_file=who.passphrase_file)
         approvals.give(log, terms, public=public, sign=lambda _: signature)
 
-    def give_warrant(self, who: Signing, *, candidates: int, level_ceiling: int, hours: float, reason: str) -> str:
+    def give_warrant(
+        self, who: Signing, *, candidates: int, level_ceiling: int, hours: float, reason: str, loop: Bounds = NO_BOUNDS
+    ) -> str:
         """Ask for leave to train, sign for it, and issue it if that was enough; returns its id, or nothing yet."""
         with self.opened() as log:
             person = _person(log.state, who.person)
             step = next_step(log.state, log.now())
-            waiting = step.dossier if isinstance(step, agenda.Hold) and step.dossier.gate == "train" else None
-            digest = (
-                waiting.digest
-                if waiting
-                else warrants.ask(
-                    log, _policy(log.state), candidates=candidates, level_ceiling=level_ceiling, hours=hours
+            if isinstance(step, agenda.Hold) and step.dossier.gate == "train":
+                digest = step.dossier.digest
+            else:
+                digest = warrants.ask(
+                    log, _policy(log.state), candidates=candidates, level_ceiling=level_ceiling, hours=hours, loop=loop
                 )
-            )
             role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
             self._sign(log, digest, who, person, role, decision="approve", reason=reason)
             step = next_step(log.state, log.now())

@@ -12,10 +12,12 @@ from keyturn.cli import context
 from keyturn.cli import dossier_screen as dossiers
 from keyturn.cli.looking import find_dossier
 from keyturn.cli.screen import count, safe, short, utc
+from keyturn.cli.screens import loop
 from keyturn.cli.screens import stop as stops
 from keyturn.cli.screens import waiting as waits
 from keyturn.core import agenda
 from keyturn.core.agenda import Step
+from keyturn.core.bounds import Bounds
 from keyturn.core.errors import Conflict, MalformedInput
 from keyturn.core.state import State
 from keyturn.core.terms import Gate, Instant
@@ -135,12 +137,15 @@ def warrant_give(args: argparse.Namespace) -> int:
         candidates=args.candidates,
         level_ceiling=args.level_ceiling,
         hours=args.hours,
+        loop=Bounds(args.programs, int(args.wall_minutes * 60), args.requests, args.tokens, args.usd),
         reason=context.reason(args),
     )
     state = project.state()
     warrant = state.warrant
     if given and warrant is not None:
         bounds = f"{count(warrant.candidates_max, 'candidate')}, level {warrant.level_ceiling} at most"
+        if warrant.bounds.given:
+            bounds += f", {loop.in_words(warrant.bounds, None)}"
         said = f"until {utc(warrant.expires_at)}; it never grants release. Next: `keyturn run`"
         return _say(args, f"WARRANT {safe(given, 40)}: {bounds}, {said}", {"warrant": given, "issued": True}, code=0)
     asked = [each for each in state.dossiers.values() if each.gate == Gate.TRAIN and not each.used]

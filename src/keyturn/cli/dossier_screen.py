@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from keyturn.cli.screen import WIDTH, Paint, Sheet, count, safe, short, until, utc, wants_colour
-from keyturn.cli.screens import evidence
+from keyturn.cli.screens import evidence, loop
 from keyturn.cli.screens.scale import figure, measure_of, number
 from keyturn.cli.screens.waiting import head, missing_roles, subject_of, who_may
 from keyturn.core.approval import refused_by, why_not
@@ -19,7 +19,7 @@ from keyturn.core.decision import decide
 from keyturn.core.dossier import as_request, moment, named
 from keyturn.core.finding import Finding
 from keyturn.core.state import Candidate, Dossier, State
-from keyturn.core.terms import Instant, Json
+from keyturn.core.terms import Gate, Instant, Json
 
 BY_PEOPLE = frozenset({"quorum_must_be_met", "nobody_must_have_refused"})
 FILES_MAX, RECIPE_MAX = 12, 12
@@ -68,8 +68,12 @@ def show(sheet: Sheet, state: State, dossier: Dossier, now: Instant) -> None:
     _missing(sheet, state, dossier, now)
     if word in {"HELD", "CLEAR"}:
         _choices(sheet, state, dossier, now)
+    if dossier.gate == Gate.TRAIN:
+        loop.leave(sheet, dossier.document)
     if dossier.document.get("diff") is not None:
         _changes(sheet, dossier)
+    if dossier.document.get("programs") is not None:
+        loop.programs(sheet, _mapping(dossier.document.get("programs")))
     if isinstance(dossier.document.get("evidence"), list):
         sheet.title("EVIDENCE, as sealed")
         evidence.table(sheet, [measure_of(row) for row in rows_of(dossier.document.get("evidence"))])
@@ -259,6 +263,8 @@ def candidate(sheet: Sheet, state: State, about: Candidate) -> None:
     if attempt is not None:
         made = f"attempt {attempt.number}, by generation {attempt.generation} ({short(attempt.parent)})"
         sheet.entry("made in", f"{made} under warrant {safe(attempt.warrant, 40)}, seed {attempt.seed}")
+        if attempt.batches:
+            sheet.entry("programs", loop.run_of(attempt))
     sheet.entry("proposed", utc(about.proposed_at))
     sheet.entry("level", f"{level_of(state, about.name)} applies to it")
     sheet.entry("artifact", safe(about.root.removeprefix("sha256:"), 66))

@@ -150,6 +150,11 @@ def _warrant(made: argparse.ArgumentParser) -> None:
     give.add_argument("--candidates", type=int, default=1, metavar="N", help="how many (default 1)")
     give.add_argument("--level-ceiling", type=int, default=0, metavar="L", help="the highest level (default 0)")
     give.add_argument("--hours", type=float, default=24.0, metavar="H", help="for how long (default 24)")
+    give.add_argument("--programs", type=int, default=0, metavar="N", help="with `[loop]`: how many programs may run")
+    give.add_argument("--wall-minutes", type=float, default=0, metavar="M", help="with `[loop]`: for how long they run")
+    for name, metavar, what in (("requests", "N", "requests"), ("tokens", "N", "tokens"), ("usd", "USD", "dollars")):
+        kind = float if name == "usd" else int
+        give.add_argument(f"--{name}", type=kind, default=0, metavar=metavar, help=f"{what} at most (0: not bounded)")
     _person(give)
 
 

@@ -48,6 +48,10 @@ class Bounds:
         return cls(programs, seconds, requests, tokens, _number(body, "usd_max"))
 
 
+NO_BOUNDS = Bounds()
+"""No leave for a loop at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Used:
     """What was used. `usd` is None where something was used whose price nobody reported."""

@@ -7,6 +7,7 @@ from keyturn.core.events import Document
 from keyturn.core.evidence import SECOND
 from keyturn.core.finding import REQUESTS, Decision, Finding, Request
 from keyturn.core.policy import GateRow, Threshold
+from keyturn.core.programs import summary
 from keyturn.core.state import Candidate, Dossier, Lineage, State
 from keyturn.core.terms import Digest, Instant, Json
 
@@ -16,6 +17,12 @@ UNCHECKED = (
     "the log has no witnesses: UNWITNESSED",
 )
 """What no part of this release looks at; every dossier says so."""
+
+UNCHECKED_IN_A_LOOP = (
+    "what its programs scored is their loop's own word: it steered the search, and nothing here rests on it",
+    "an admitted program was refused by no rule, and no more: the other programs of the run were not tried",
+)
+"""What else nobody looked at where a loop of somebody else's made the candidate."""
 
 CLAIM_LEAST, CLAIM_MOST = 0.02, 0.98
 """Where a claim less its margin may lie, so that it can be tested at all."""
@@ -46,6 +53,9 @@ def release_dossier(
         "unchecked": list(UNCHECKED),
         "pace": _pace(lineage, state, level),
     }
+    made = state.attempts.get(candidate.attempt)
+    if made is not None and made.batches:
+        body |= {"programs": summary(state, made), "unchecked": [*UNCHECKED, *UNCHECKED_IN_A_LOOP]}
     return {**_frame(state, "ReleaseCandidate", candidate.name, nonce, now), **body}
 
 

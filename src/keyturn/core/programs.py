@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from keyturn.core import events as ev
 from keyturn.core.bounds import Used
 from keyturn.core.errors import MalformedInput
-from keyturn.core.state import Attempt
+from keyturn.core.state import Attempt, State
 from keyturn.core.terms import Digest, Json
 
 ADMITTED, REFUSED = "admitted", "refused"
@@ -76,6 +76,21 @@ def charged(event: ev.ProgramsJudged) -> Used:
     if not 0 <= event.lost <= used.programs:
         raise MalformedInput(f"{event.lost} programs lost of {used.programs} used", help=_HELP)
     return used
+
+
+def summary(state: State, attempt: Attempt) -> ev.Document:
+    """What a dossier says of the run that its candidate came from, and of the warrant's bounds what it has spent."""
+    warrant = next((each for each in state.warrants if each.id == attempt.warrant), None)
+    return {
+        "batches": attempt.batches,
+        "judged": attempt.judged,
+        "admitted": len(attempt.admitted),
+        "refused": dict(attempt.refused),
+        "lost": attempt.lost,
+        "used": attempt.spent.to_json(),
+        "spent": warrant.spent.to_json() if warrant else attempt.spent.to_json(),
+        "bounds": warrant.bounds.to_json() if warrant else {},
+    }
 
 
 def tallied(attempt: Attempt, event: ev.ProgramsJudged) -> Attempt:

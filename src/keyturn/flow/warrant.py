@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keyturn.core import events as ev
 from keyturn.core.agenda import Grant
-from keyturn.core.bounds import Bounds
+from keyturn.core.bounds import NO_BOUNDS, Bounds
 from keyturn.core.errors import MalformedInput
 from keyturn.core.evidence import SECOND
 from keyturn.core.lawful.gates import body
@@ -13,8 +13,6 @@ from keyturn.core.terms import Digest, Instant
 from keyturn.flow.decided import decided
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.log import Log
-
-NO_BOUNDS = Bounds()
 
 
 def ask(
@@ -25,7 +23,7 @@ def ask(
         raise MalformedInput("a warrant needs at least one candidate and some time", help="`--candidates N --hours H`")
     if policy.level(level_ceiling) is None:
         raise MalformedInput(f"level {level_ceiling} is not in the policy", help="name a level of `keyturn.toml`")
-    _require_loop_bounds(policy, loop)
+    _require_loop_bounds(policy, Bounds.from_json(loop.to_json()))
     expires_at = int(log.now() + hours * 3600 * SECOND)
     bounds: ev.Document = {
         "candidates_max": candidates,

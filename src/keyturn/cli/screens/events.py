@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from keyturn.cli.screen import Sheet, columns, count, pad, safe, short, utc
+from keyturn.cli.screens import loop
 from keyturn.core import events as ev
 
 WORDS: Final[Mapping[type[ev.Event], Callable[[Any], str]]] = {
@@ -17,9 +18,11 @@ WORDS: Final[Mapping[type[ev.Event], Callable[[Any], str]]] = {
     ev.LineageFounded: lambda e: f"the founder is {short(e.root)}, {count(len(e.files), 'file')}",
     ev.WarrantIssued: lambda e: (
         f"leave for {count(e.candidates_max, 'candidate')} up to level {e.level_ceiling} until {utc(e.expires_at)}"
+        f"{'; ' + loop.in_words(loop.read(e.bounds), None) if e.bounds else ''}"
     ),
     ev.ImprovementStarted: lambda e: f"attempt {e.attempt} by generation {e.generation} ({short(e.parent)})",
     ev.SandboxAttested: lambda e: f"{e.tier} for {e.purpose}{_problems(e.problems)}",
+    ev.ProgramsJudged: loop.batch,
     ev.ImprovementEnded: lambda e: f"attempt {e.attempt}: {e.outcome}{f' ({e.detail})' if e.detail else ''}",
     ev.CandidateProposed: lambda e: f"`{e.candidate}` is {short(e.root)}, {count(len(e.files), 'file')}",
     ev.TrialPlanned: lambda e: f"`{e.trial}`: line {e.plan.get('line')}, at most {e.plan.get('items')} items",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from keyturn.cli.screen import Sheet, count, safe, short, until, utc
+from keyturn.cli.screens import loop
 from keyturn.cli.screens.scale import gauge
 from keyturn.cli.screens.waiting import TONES, Waiting, age, head
 from keyturn.core.audit import pace_bound
@@ -60,6 +61,9 @@ def _bounds(sheet: Sheet, state: State, now: Instant) -> None:
         window = f"{'ended' if now >= warrant.expires_at else 'ends'} {until(warrant.expires_at, now)}"
         bar = gauge(warrant.used, warrant.candidates_max)
         sheet.entry("warrant", f"{bar} {said}, {window}", "yellow" if ended else "")
+        if warrant.bounds.given:
+            tone = "yellow" if loop.used_up(warrant.bounds, warrant.spent) else ""
+            sheet.entry("its loop", loop.in_words(warrant.bounds, warrant.spent), tone)
     elif lineage is not None:
         sheet.entry("warrant", "none")
 

@@ -147,7 +147,9 @@ def _warrant(state: State, reason: str) -> Waiting:
     level = state.lineage.level if state.lineage else 0
     who, _ = who_may(state, _seats(state, Gate.TRAIN), None)
     ceiling = f" --level-ceiling {level}" if level else ""
-    command = f"keyturn warrant give --as {who} --candidates 1{ceiling} --reason TEXT"
+    looped = state.current is not None and state.current.policy.loop is not None
+    bounds = " --programs N --wall-minutes M" if looped else ""
+    command = f"keyturn warrant give --as {who} --candidates 1{ceiling}{bounds} --reason TEXT"
     return Waiting("HELD", f"no leave to train: {safe(reason)}", ((command, "for one candidate"),))
 
 
@@ -168,7 +170,9 @@ def subject_of(dossier: Dossier) -> str:
 
 def _bounds(bounds: Document) -> str:
     candidates, ceiling = safe(bounds.get("candidates_max"), 12), safe(bounds.get("level_ceiling"), 12)
-    return f" for {candidates} candidate(s) up to level {ceiling}"
+    loop = bounds.get("loop")
+    programs = f", {safe(loop.get('programs_max'), 12)} programs" if isinstance(loop, dict) else ""
+    return f" for {candidates} candidate(s) up to level {ceiling}{programs}"
 
 
 def missing_roles(state: State, dossier: Dossier, now: Instant) -> tuple[tuple[str, int], ...]:
