@@ -68,7 +68,6 @@ class FakeRunning:
             os.set_blocking(self.stdout_fd, False)
         self.decoy_fd = self._room.decoy_fd if spec.decoys else -1
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
-        self.end_fd = os.eventfd(0, os.EFD_NONBLOCK)
         self._wall = spec.limits.wall_seconds
         self._renewed = self._started = time.monotonic()
         self._code: int | None = None
@@ -91,7 +90,6 @@ class FakeRunning:
 
     def kill(self) -> None:
         self._stop("lost")
-        os.eventfd_write(self.end_fd, 1)
 
     def dead(self) -> bool:
         return self._room.stopped.is_set()
@@ -236,7 +234,7 @@ class FakeRunning:
                 with contextlib.suppress(OSError):
                     os.close(fd)
             self._thread.join(5)
-        for fd in (self.wake_fd, self.end_fd, self._room.decoy_fd):
+        for fd in (self.wake_fd, self._room.decoy_fd):
             os.close(fd)
         self._closed = True
         self._backend.live.pop(self.id, None)

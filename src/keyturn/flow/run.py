@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from keyturn.core import agenda
 from keyturn.core.agenda import Step, next_step
@@ -18,14 +18,22 @@ SEALED = (agenda.Improve, agenda.Try)
 """The steps during which something runs sealed."""
 
 
-def run(governor: Governor, *, founder: Mapping[str, bytes] | None = None) -> Step:
-    """Go on until people are needed, and return what is waited for. May be killed at any moment and run again."""
+def run(
+    governor: Governor,
+    *,
+    founder: Mapping[str, bytes] | None = None,
+    stop: Callable[[Step], bool] = lambda _: False,
+) -> Step:
+    """Go on until people are needed, or until `stop` says so of a step, and return what is waited for.
+
+    May be killed at any moment and run again.
+    """
     halt.record_latched(governor)
     governor.log.sign_published()
     while True:
         governor.log.refresh()
         step = next_step(governor.state, governor.log.now())
-        if isinstance(step, STOPS):
+        if isinstance(step, STOPS) or stop(step):
             return step
         try:
             _act(governor, step, founder)

@@ -223,8 +223,7 @@ class Running(Protocol):
 
     In purpose "answer" `stdin_fd` and `stdout_fd` are the subject's pipes; otherwise they are -1.
     `decoy_fd` becomes readable when a decoy was touched, -1 without decoys; `wake_fd` when the main process has ended
-    or the sandbox is gone; `end_fd` when init has ended, right before `dead` comes true. A loop of one's own must call
-    `tick` at least every third of the lease.
+    or the sandbox is gone. A loop of one's own must call `tick` at least every third of the lease.
     """
 
     id: str
@@ -232,7 +231,6 @@ class Running(Protocol):
     stdout_fd: int
     decoy_fd: int
     wake_fd: int
-    end_fd: int
 
     def begin(self, seconds: float) -> None:
         """Let the time of a subject that `waits` count from now: `seconds`, or its spec's wall limit if that is less.

@@ -73,7 +73,7 @@ class BubblewrapRunning:
         self.id = cell.id
         self.stdin_fd, self.stdout_fd, self.decoy_fd = cell.ends.stdin, cell.ends.stdout, cell.decoys.fd
         self._watch = select.epoll()
-        self.wake_fd, self.end_fd = self._watch.fileno(), cell.ends.init_pidfd
+        self.wake_fd = self._watch.fileno()
         self._listens = cell.ends.stderr >= 0
         for fd in (cell.ends.lease.fileno(), cell.decoys.fd, cell.ends.stderr):
             if fd >= 0:

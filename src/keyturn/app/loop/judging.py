@@ -1,0 +1,101 @@
+"""What was seen of a program becomes its verdict, its evidence, and the alarms that it raised; the rules are core's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyturn.app.loop.books import Verdict
+from keyturn.app.loop.seat import NO_REPORT, Seat
+from keyturn.app.loop.shelf import Shelf
+from keyturn.core.admission import NOT_RUN, Program, judge
+from keyturn.core.finding import Finding
+from keyturn.core.policy import Loop
+from keyturn.core.terms import Digest, Json
+from keyturn.flow.ports import Alarm
+from keyturn.wire import canonical
+
+DIAGNOSTICS_CHARACTERS = 2000
+FINDINGS_KEPT_MAX = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """Judges the programs of one step. Nothing that it writes down is durable before the shelf is synced."""
+
+    loop: Loop
+    bytes_max: int
+    attempt: int
+    shelf: Shelf
+
+    def unrun(self, digest: Digest, size: int, found: tuple[Finding, ...]) -> Verdict:
+        """A text that is refused before anything runs."""
+        refused = judge(Program(digest, size, found, NOT_RUN), self.loop, self.bytes_max)
+        body: dict[str, Json] = {"ended": NOT_RUN, "bytes": size}
+        return self._verdict(digest, refused, NOT_RUN, body)
+
+    def ended(self, seat: Seat) -> tuple[Verdict, tuple[Alarm, ...]]:
+        """A program that ran and is dead."""
+        asked, said = seat.submission, seat.report or NO_REPORT
+        decoys = tuple(dict.fromkeys(decoy.name for decoy in seat.exit.decoys)) if seat.exit else ()
+        program = Program(
+            asked.digest,
+            len(asked.data),
+            seat.findings,
+            seat.ended,
+            seat.beyond,
+            decoys,
+            said.signals,
+            said.fault,
+            said.metrics,
+            said.reasons,
+        )
+        found = judge(program, self.loop, self.bytes_max)
+        verdict = self._verdict(asked.digest, found, seat.ended, _seen(seat, decoys))
+        return verdict, _alarms(asked.digest, decoys, seat.beyond)
+
+    def _verdict(self, digest: Digest, found: tuple[Finding, ...], ended: str, body: dict[str, Json]) -> Verdict:
+        rows: list[Json] = [dict(finding.to_json()) for finding in found[:FINDINGS_KEPT_MAX]]
+        document: dict[str, Json] = {
+            **body,
+            "schema": "urn:keyturn:program:v1",
+            "program": digest,
+            "attempt": self.attempt,
+            "verdict": "refused" if found else "admitted",
+            "findings": rows,
+        }
+        return Verdict(not found, found, self.shelf.put(canonical.encode(document)), ended)
+
+
+def _seen(seat: Seat, decoys: tuple[str, ...]) -> dict[str, Json]:
+    """Everything that was seen of a run; what its evaluator and the program itself say stands apart."""
+    said, exit, receipt = seat.report or NO_REPORT, seat.exit, seat.receipt
+    body: dict[str, Json] = {
+        "ended": seat.ended,
+        "bytes": len(seat.submission.data),
+        "seed": seat.seed,
+        "seconds_max": seat.seconds,
+        "sandbox": {"tier": seat.tier, "attestation": seat.attestation},
+        "processes": seat.beyond,
+        "decoys": [*decoys],
+        "evaluator": {"metrics": dict(said.metrics), "reasons": [*said.reasons], "fault": said.fault},
+        "signals": [*said.signals],
+    }
+    if exit is not None:
+        body["exit"] = {"code": exit.code, "signal": exit.signal}
+        body["used"] = {
+            "wall_seconds": round(exit.wall_seconds, 4),
+            "cpu_seconds": round(exit.cpu_seconds, 4),
+            "memory_bytes_peak": exit.memory_bytes_peak,
+        }
+        body["stderr"] = exit.diagnostics.decode("utf-8", "replace")[-DIAGNOSTICS_CHARACTERS:]
+    if receipt is not None:
+        body["stopped"] = {"state": receipt.state, "unknown": [*receipt.unknown]}
+    return body
+
+
+def _alarms(digest: Digest, decoys: tuple[str, ...], processes: int) -> tuple[Alarm, ...]:
+    """What a safeguard saw; that a program overran its time is a loop's ordinary day, and no alarm."""
+    found = [Alarm("decoy_opened", f"a program touched the decoy `{name}`", digest) for name in decoys[:1]]
+    if processes:
+        found.append(Alarm("processes_left", f"a program left {processes} process(es); they are dead", digest))
+    return tuple(found)

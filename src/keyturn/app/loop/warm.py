@@ -1,0 +1,142 @@
+"""Sandboxes kept warm: parked, attested, let go, and heard to be ready, before anybody needs one.
+
+In a warm sandbox our runner waits; not one instruction of a program has run in it. Each is used for one program and
+never again. They are made by a few threads behind the one that governs, which alone keeps their leases.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from keyturn.core.errors import KeyturnError, Unavailable
+from keyturn.flow.ports import Attested
+from keyturn.sandbox.port import Backend, Running, Spec
+from keyturn.wire.frames import FrameReader, encode_frame
+
+HANDS = 2
+FAULTS_MAX = 3
+"""After so many sandboxes in a row that could not be made, making more is no use."""
+
+READY_SECONDS_MAX = 20.0
+HELLO = encode_frame({"type": "hello"})
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """A sandbox whose runner waits; None where the kernel enforced less than was asked, and so nothing was let go."""
+
+    attested: Attested
+    running: Running | None
+
+
+@dataclass(slots=True)
+class Pool:
+    """The warm sandboxes of one step; only the governing thread calls this. `bell` rings when there may be news."""
+
+    backend: Backend
+    spec: Spec
+    guard: Callable[[], AbstractContextManager[None]]
+    size: int
+    bell: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    hands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(HANDS, "keyturn-warm"))
+    brooms: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "keyturn-clear"))
+    coming: list[Future[Warm]] = field(default_factory=list)
+    ready: list[Warm] = field(default_factory=list)
+    faults: int = 0
+
+    def fill(self, wanted: int = 0) -> None:
+        """Begin to make as many as are lacking."""
+        for _ in range(max(self.size, wanted) - len(self.ready) - len(self.coming)):
+            made = self.hands.submit(make, self.backend, self.spec, self.guard)
+            made.add_done_callback(lambda _: os.eventfd_write(self.bell, 1))
+            self.coming.append(made)
+
+    def gather(self) -> None:
+        """Take in what was made; raises what kept it from being made, `Interrupted` at once, faults when they last."""
+        try:
+            os.eventfd_read(self.bell)
+        except BlockingIOError:
+            pass
+        for made in [each for each in self.coming if each.done()]:
+            self.coming.remove(made)
+            fault = made.exception()
+            if fault is None:
+                self.faults = 0
+                self.ready.append(made.result())
+                continue
+            self.faults += 1
+            if not isinstance(fault, KeyturnError) or self.faults >= FAULTS_MAX:
+                raise fault
+
+    def take(self) -> Warm | None:
+        """One that is alive, the oldest first, or None; another one is begun in its place."""
+        while self.ready:
+            warm = self.ready.pop(0)
+            if warm.running is None or warm.running.tick():
+                return warm
+            self.clear(warm.running)
+        return None
+
+    def tick(self) -> None:
+        """Renew every lease; what died meanwhile is cleared away, and the next `fill` makes up for it."""
+        for warm in [each for each in self.ready if each.running is not None and not each.running.tick()]:
+            self.ready.remove(warm)
+            if warm.running is not None:
+                self.clear(warm.running)
+
+    def clear(self, running: Running) -> None:
+        """Kill what is left and give everything back, without anybody waiting for it."""
+        self.brooms.submit(running.close)
+
+    def close(self) -> None:
+        """Kill and clear every one of them, and wait for whatever is being cleared."""
+        for made in self.coming:
+            made.cancel()
+        self.hands.shutdown(wait=True)
+        for made in [each for each in self.coming if not each.cancelled() and each.exception() is None]:
+            self.ready.append(made.result())
+        for running in [each.running for each in self.ready if each.running is not None]:
+            running.kill()
+            self.clear(running)
+        self.coming, self.ready = [], []
+        self.brooms.shutdown(wait=True)
+        os.close(self.bell)
+
+
+def make(backend: Backend, spec: Spec, guard: Callable[[], AbstractContextManager[None]]) -> Warm:
+    """Park, attest, let go under the latch's lock, and hear that the runner is ready."""
+    parked = backend.prepare(spec)
+    try:
+        seen = parked.attest()
+        attested = Attested(seen.tier, {**seen.facts, "weaker": list(seen.weaker)}, seen.problems)
+        if seen.problems:
+            parked.close()
+            return Warm(attested, None)
+        with guard():
+            running = parked.go()
+        _greet(running)
+    except BaseException:
+        parked.close()
+        raise
+    return Warm(attested, running)
+
+
+def _greet(running: Running) -> None:
+    """Say hello and wait for `ready`; what else comes is our own fault, because only our runner is in there."""
+    reader = FrameReader(bytes_max_total=4096, frames_max=1)
+    running.send(HELLO, READY_SECONDS_MAX)
+    while True:
+        data = running.receive(READY_SECONDS_MAX)
+        frames = reader.feed(data) if data else [{}]
+        if frames and frames[0].get("type") != "ready":
+            said = running.wait(0.0).diagnostics.decode(errors="replace").strip().splitlines()[-1:]
+            raise Unavailable(
+                f"the runner of programs did not become ready: {''.join(said)[:300] or 'it ended without a word'}",
+                help="see `keyturn doctor`",
+            )
+        if frames:
+            return
