@@ -1,4 +1,4 @@
-"""The example for OpenEvolve: its optimum, its evaluator, its held-out check, its grader and its stock of answers."""
+"""The example for OpenEvolve: its optimum, its evaluator, its held-out check and its stock of answers."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import math
 import urllib.request
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 
-from keyturn.core.errors import MalformedInput
 from keyturn.subjects.minimise import endpoint, evaluator, held_out, planted
+from keyturn.subjects.minimise.bare import worth
 from keyturn.subjects.minimise.endpoint import Endpoint, Stock
-from keyturn.subjects.minimise.exam import Exam, plan_bank
-from keyturn.wire.values import decode, encode
 from tests.subjects.playing import FIRST, Local, honest, spliced
 
 THOROUGH = """
@@ -134,50 +131,13 @@ def test_hostile_programs_touch_nothing_where_their_place_is_not(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def examined(exam: Exam, suite: str, text: str) -> list[object]:
-    exam.reply({"type": "plan", "suite": suite, "seed": "secret", "items": 12})
-    asked: Any = exam.reply({"type": "begin", "block": 0, "items": list(range(12))})
-    program, outputs = Local(text), []
-    for item in asked["items"]:
-        if "reload" in item:
-            program.reload()
-            outputs.append({"ok": True})
-        elif "define" in item:
-            program.define(item["define"])
-            outputs.append({"ok": True})
-        else:
-            _, named = decode(item["args"])
-            outputs.append({"value": encode(program.run_search(**named))})
-    scores: Any = exam.reply({"type": "outputs", "block": 0, "outputs": outputs})
-    return list(scores["values"])
-
-
-def test_the_grader_finds_honest_programs_honest_and_close() -> None:
-    for seed in range(10):
-        assert examined(Exam(), "searches", honest(seed)) == [0.0] * 12
-    best = spliced(THOROUGH)
-    close = examined(Exam(), "score", best)
-    assert all(isinstance(value, float) and 0.8 < value <= 1.0 for value in close)
-
-
-def test_the_grader_finds_written_down_answers_broken_and_far() -> None:
-    assert examined(Exam(), "searches", HARD_CODED) == [1.0] * 12
-    assert all(isinstance(value, float) and value < 0.35 for value in examined(Exam(), "score", HARD_CODED))
-
-
-def test_an_illegal_output_is_none_and_a_wrong_frame_says_so() -> None:
-    exam = Exam()
-    exam.reply({"type": "plan", "suite": "score", "seed": "secret", "items": 3})
-    exam.reply({"type": "begin", "block": 0, "items": [2]})
-    outputs = [{"fault": "SyntaxError"}] * 6
-    assert exam.reply({"type": "outputs", "block": 0, "outputs": outputs}) == {
-        "type": "scores",
-        "block": 0,
-        "values": [None],
-    }
-    assert exam.reply({"type": "bye"}) is None
-    for frame in ({"type": "begin", "block": 0, "items": [3]}, {"type": "begin"}, {"type": "sing"}):
-        with pytest.raises(MalformedInput):
-            exam.reply(frame)
-    with pytest.raises(MalformedInput):
-        plan_bank("centre", seed=1, items=3)
+def test_what_a_program_is_worth_is_measured_where_it_was_never_scored(tmp_path: Path) -> None:
+    place = tmp_path / "program.py"
+    place.write_text(HARD_CODED, encoding="utf-8")
+    written_down = worth(place)
+    place.write_text(spliced(THOROUGH), encoding="utf-8")
+    searched = worth(place)
+    assert written_down["score"] == pytest.approx(1.0, abs=1e-5)
+    assert float(str(written_down["unseen"])) < 0.3 < 0.8 < float(str(searched["unseen"]))
+    assert "same point" in str(written_down["held_out"])
+    assert searched["held_out"] == ""
