@@ -49,7 +49,7 @@ def _code(served: Served) -> int:
     if served.attempt is None:
         return 1
     if served.candidate is None:
-        return 0 if served.attempt.outcome == "failed" else 1
+        return 0 if served.attempt.outcome == "ended" else 1
     return 0 if served.released or served.shadow else 1
 
 

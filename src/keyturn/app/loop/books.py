@@ -66,13 +66,13 @@ class Books:
         return self.leave.bounds is None
 
     def open(self) -> None:
-        """Say that programs are about to run; what a crash may have kept from the log is charged first."""
-        lost = 0
-        if self.leave.open_batch and self.leave.bounds is not None:
-            room = self.leave.bounds.programs_max - self.leave.used.programs
-            lost = max(0, min(self.loop.batch, room))  # no more can have run: the bound held before the crash too
-        elif self.leave.open_batch:
-            lost = self.loop.batch
+        """Charge what a crash may have kept from the log; then say, where it is not plain, that programs run again."""
+        self.counted_from = boottime()
+        if not self.leave.resumed:
+            return
+        lost = self.loop.batch if self.leave.open_batch else 0
+        if lost and self.leave.bounds is not None:  # no more can have run: the bound held before the crash too
+            lost = max(0, min(lost, self.leave.bounds.programs_max - self.leave.used.programs))
         if lost:
             self.tell(f"an earlier run broke off: {lost} programs that may have run unlogged are charged")
         self._log(Batch((), Used(programs=lost), lost, closing=False, alarms=()))

@@ -15,7 +15,7 @@ from keyturn.core.admission import ALIVE
 from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import Finding
 from keyturn.core.programs import MISCONDUCT
-from keyturn.core.terms import Digest
+from keyturn.core.terms import Digest, Json
 from keyturn.flow.ports import Improved
 from keyturn.sandbox.proof import boottime
 
@@ -160,7 +160,8 @@ class Desk:
         found = verdict.findings if verdict is not None else _unknown(known)
         let_in = books.shadow or books.admitted(program)
         rows = words.findings(found)
-        self.door.send(connection, {"type": "verdict", "admitted": let_in, "known": known, "findings": rows})
+        said: dict[str, Json] = {"type": "verdict", "admitted": let_in, "known": known, "findings": rows}
+        self.door.send(connection, {**said, "used": books.used().to_json()})
 
     def propose(self, connection: Connection, message: Message) -> None:
         """Let one admitted program leave the step as the candidate; everything else ends here."""
@@ -176,7 +177,7 @@ class Desk:
     def finish(self, connection: Connection, message: Message) -> None:
         """End the step without a candidate."""
         why = words.text_of(message.header, "why") or "no reason given"
-        self._end("failed", f"the loop ended without a candidate: {why}", ENDED)
+        self._end("ended", f"the loop ended without a candidate: {why}", ENDED)
 
     def _end(
         self, outcome: str, detail: str, word: str, files: Mapping[str, bytes] | None = None, claim: bytes = b""

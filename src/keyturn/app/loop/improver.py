@@ -55,7 +55,6 @@ class LoopImprover:
             parent_bytes=len(text),
             bytes_max=bytes_max,
             seconds_max=loop.program_seconds,
-            resumed=leave.open_batch or bool(leave.admitted),
         )
         try:
             return step.go(lambda: self.door.send(self.run, said, blob=text))

@@ -108,9 +108,7 @@ def findings(found: Iterable[Finding]) -> list[Json]:
     return told
 
 
-def leave(
-    given: Leave, *, parent: Digest, parent_bytes: int, bytes_max: int, seconds_max: int, resumed: bool
-) -> dict[str, Json]:
+def leave(given: Leave, *, parent: Digest, parent_bytes: int, bytes_max: int, seconds_max: int) -> dict[str, Json]:
     """What a loop is told when it may run."""
     return {
         "type": "leave",
@@ -124,7 +122,7 @@ def leave(
         "shadow": given.bounds is None,
         "bounds": asdict(given.bounds) if given.bounds is not None else None,
         "used": given.used.to_json(),
-        "resumed": resumed,
+        "resumed": given.resumed,
     }
 
 
