@@ -20,7 +20,7 @@ WAIT_SECONDS = 20.0
 
 def lay_out(folder: Path) -> Path:
     """The runner and `values` side by side, as they are mounted inside; gives the runner's path."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     shutil.copy(SRC / "wire" / "values.py", folder)
     return Path(shutil.copy(SRC / "sandbox" / "alone" / "program.py", folder))
 

@@ -69,6 +69,9 @@ class Run(Worker):
 
         self.attempt, self.generation, self.seed = (_whole(leave, name) for name in ("attempt", "generation", "seed"))
         self.bounds, self.used_before = leave.get("bounds"), leave.get("used")
+        self.used_now = self.used_before
+        """What is used of the bounds, as the governor said at the last verdict."""
+
         self.shadow, self.resumed = leave.get("shadow") is True, leave.get("resumed") is True
         self._line, self._on_stop = line, on_stop
         self._stop: Stopped | None = None
@@ -96,6 +99,7 @@ class Run(Worker):
     def verdict(self, program: str) -> Admission | None:
         """What was decided on a program of this step, by its digest; None where it is not known."""
         frame = self._ask({"type": "verdict", "program": program}, "verdict")
+        self.used_now = frame.get("used") or self.used_now
         return admission_of(frame, "verdict") if frame.get("known") is True else None
 
     def held(self, best: str, **claim: float) -> Outcome:
