@@ -94,7 +94,8 @@ class Leave:
 
     The rest is for a loop: `bounds` (None in shadow mode: nothing is bounded) are those of the warrant, of which `used`
     is gone and whose window ends at `expires_at` (`NEVER` in shadow mode); `admitted` are the programs that an earlier
-    run of this very step may still propose; after `open_batch` programs may have run that no entry tells of.
+    run of this very step may still propose; after `open_batch` programs may have run that no entry tells of. `resumed`
+    says that there was an earlier run.
     """
 
     attempt: int
@@ -105,6 +106,7 @@ class Leave:
     admitted: frozenset[Digest]
     open_batch: bool
     expires_at: Instant = NEVER
+    resumed: bool = False
 
 
 Judged = programs.Judged
