@@ -23,6 +23,7 @@ from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
 from keyturn.core.approval import row_of
+from keyturn.core.bounds import NO_BOUNDS, Bounds
 from keyturn.core.dossier import as_request
 from keyturn.core.events import Document
 from keyturn.core.policy import Policy
@@ -42,11 +43,13 @@ from keyturn.ledger.store import Head, Store
 from keyturn.verify import trust as trusts
 from keyturn.wire import artifact, base64, leaf
 from tests.core import examples
+from tests.fakes.loop import LOOP, FakeLoop
 from tests.fakes.runner import FILE, FakeRunner, founder
 
 BEGIN = 1_800_000_000_000
 HOUR = 3_600_000
 BANK_KEY = hashlib.sha256(b"bank").digest()
+LEAVE = Bounds(programs_max=100, wall_seconds_max=1000, requests_max=1000)
 PEOPLE: Mapping[str, tuple[str, ...]] = {"ada": ("safety", "board"), "ben": ("safety",), "cyd": ("engineering",)}
 
 
@@ -103,6 +106,8 @@ def document(traits: Mapping[int, str] | None = None, **changes: Any) -> dict[st
         ],
         freshness={"evidence_seconds": 864_000, "permit_seconds": 86_400},
     )
+    if "loop" in changes:
+        del base["subject"]["improve"]
     return copy.deepcopy({**base, **changes})
 
 
@@ -232,11 +237,13 @@ class World:
     clock: Clock = field(default_factory=Clock)
     told: list[str] = field(default_factory=list)
     read: Log | None = None
+    runs: type[FakeRunner] = FakeRunner
 
     @classmethod
     def founded(cls, home: Path, traits: Mapping[int, str] | None = None, **changes: Any) -> World:
         """A fresh project; its lineage is not founded yet."""
-        world = cls(home)
+        runs = FakeLoop if "loop" in changes else FakeRunner
+        world = cls(home, runs=runs)
         home.mkdir(parents=True)
         policy = policy_of(document(traits, **changes))
         vkey = note.Verifier(policy.origin, Key("log").public).vkey
@@ -270,7 +277,7 @@ class World:
 
     def crashed(self) -> World:
         """The same project for a process that remembers nothing."""
-        return World(self.home, self.clock)
+        return World(self.home, self.clock, runs=self.runs)
 
     @contextmanager
     def governor(self, tape: Tape | None = None) -> Iterator[Governor]:
@@ -278,7 +285,7 @@ class World:
         tape = tape or Tape()
         latch = TapedLatch(self.latch, tape)
         with self.log(tape) as log:
-            runner = FakeRunner(latch, tape)
+            runner = self.runs(latch, tape)
             yield Governor(
                 log=log,
                 improver=runner,
@@ -370,11 +377,13 @@ class World:
         """A person refuses."""
         self.sign(dossier.digest, person, role, refuse=True)
 
-    def warrant(self, *, candidates: int = 4, level: int = 1, hours: float = 20.0) -> None:
+    def warrant(self, *, candidates: int = 4, level: int = 1, hours: float = 20.0, loop: Bounds | None = None) -> None:
         """Leave to train is asked for; who signs is another matter."""
         with self.log() as log:
             assert log.state.current is not None
-            warrant.ask(log, log.state.current.policy, candidates=candidates, level_ceiling=level, hours=hours)
+            policy = log.state.current.policy
+            bounds = loop or (LEAVE if policy.loop else NO_BOUNDS)
+            warrant.ask(log, policy, candidates=candidates, level_ceiling=level, hours=hours, loop=bounds)
 
     def audit(self, person: str = "ada", *, founder: bool = False) -> None:
         """A person reviews the newest generation, or the founder."""
@@ -499,4 +508,4 @@ def _stripped(value: Any) -> Any:
     return value
 
 
-__all__ = ["HOUR", "NO_DIGEST", "Crash", "Tape", "World", "document", "next_step", "plain", "policy_of"]
+__all__ = ["HOUR", "LOOP", "NO_DIGEST", "Crash", "Tape", "World", "document", "next_step", "plain", "policy_of"]

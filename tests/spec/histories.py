@@ -12,7 +12,7 @@ from keyturn.core import events as ev
 from keyturn.core.errors import TamperDetected
 from keyturn.core.policy import Threshold
 from keyturn.core.terms import Digest
-from tests.core.examples import HOUR, SERVICE_KEY, Story, digest, document, gate, key, person, plan_of
+from tests.core.examples import HOUR, SERVICE_KEY, Story, digest, document, gate, key, looped, person, plan_of
 
 PEOPLE = ("ada", "ben", "cyd")
 ROLES = ("safety", "engineering", "board")
@@ -61,8 +61,9 @@ POLICIES = {
     "bare": _bare(),
     "demo": _demo(),
     "claiming": _claiming(),
+    "looped": looped(),
 }
-FOUNDING = ("plain", "stricter", "separate", "bare", "demo", "claiming")
+FOUNDING = ("plain", "stricter", "separate", "bare", "demo", "claiming", "looped")
 
 MUTATIONS: tuple[dict[str, Any], ...] = (
     *({},) * 14,
@@ -137,6 +138,35 @@ class Teller:
         name = f"c{len(self.story.state.candidates) + 1}"
         self.story.candidate(name, root=("", "", "", f"r{a % 3}", "founder")[b % 5], tier=TIERS[c % 5])
 
+    def _run(self, a: int, b: int, c: int) -> None:
+        """A loop runs: batches of programs, most of them well judged; one leaves, which may not have been admitted."""
+        if self.story.state.lineage is None or self.story.state.warrant is None:
+            return
+        self.story.begun(TIERS[c % 5])
+        self._batches(a, b, c)
+        name, program = f"c{len(self.story.state.candidates) + 1}", ("p0", "p0", "p1", "p2", "p9")[b % 5]
+        file: ev.Document = {"name": "subject.py", "digest": digest(program), "bytes": 100}
+        extra: ev.Document = {"name": "notes.txt", "digest": digest("notes"), "bytes": 1}
+        self.story.produced(name, files=[file, extra] if a % 9 == 8 else [file])
+
+    def _batches(self, a: int, b: int, c: int) -> None:
+        conduct = {"p1": ("score_must_be_a_number", "conduct_must_be_clean")[b % 2]}
+        self.story.judged("p0", "p2", refused=conduct, usd=(0.5, None)[a % 2], lost=a % 3)
+        if c % 3:
+            also = ((), ("p1",), ("p2", "p3"))[c % 3]
+            self.story.judged(*also, refused={"p4": "program_must_run"}, closing=bool(b % 4))
+        if c % 7 == 6:
+            self.story.judged(refused={"p0": "conduct_must_be_clean"}, closing=True)
+
+    def _judge(self, a: int, b: int, c: int) -> None:
+        """A batch out of turn, or of a step that has ended."""
+        number = len(self.story.state.attempts)
+        if number:
+            row: ev.Document = {"program": digest(f"p{a}"), "verdict": "admitted", "rules": [], "evidence": ""}
+            said: dict[str, Any] = {"attempt": 1 + a % number, "batch": 1 + b % 3, "programs": (row,) * (1 + c % 2)}
+            used: ev.Document = {"programs": 1 + c % 3, "wall_seconds": 1.5, "requests": 0, "tokens": 0, "usd": 0.0}
+            self.story.add(ev.ProgramsJudged, **said, used=used, lost=c % 4, closing=bool(a % 2))
+
     def _try(self, a: int, b: int, c: int) -> None:
         current, name = self.story.state.current, self._candidate(a)
         if current is None or not name:
@@ -204,7 +234,8 @@ class Teller:
     def _incident(self, a: int, b: int, c: int) -> None:
         name = self._candidate(a) if b % 2 else ""
         kind = ("decoy", "drift-beyond-limit", "forged-claim", "overrun")[a % 4]
-        said = {"incident": f"i-{len(self.story.events)}", "kind": kind, "summary": "", "facts": {}}
+        facts: ev.Document = {"programs": [digest(f"p{b % 4}"), digest("code")][: b % 3]} if c % 4 == 3 else {}
+        said = {"incident": f"i-{len(self.story.events)}", "kind": kind, "summary": "", "facts": facts}
         event = self.story.event(ev.IncidentOpened, candidate=name, attempt=c % 3, exercise=False, **said)
         self.story.append(event)
 
@@ -252,7 +283,10 @@ class Teller:
         self._found(a, b, c)
         if self.story.state.warrant is None:
             self.story.warrant(by=PEOPLE[c % 2])
-        self._propose(0, 0, 0)
+        if current.policy.loop is None:
+            self._propose(0, 0, 0)
+        else:
+            self._run(a, (0, 0, 7)[b % 3], c)
         name = self._candidate(0)
         for number, threshold in enumerate(current.policy.thresholds):
             if number == 0 and a % 4 == 3:
@@ -282,18 +316,28 @@ VERBS = (
     *("signall",) * 2,
     *("seal",) * 2,
     *("release",) * 2,
-    *("ask", "train", "propose", "try", "raise", "found", "attest", "incident", "halt", "look"),
+    *("run",) * 2,
+    *("ask", "train", "propose", "try", "raise", "found", "attest", "incident", "halt", "look", "judge"),
     *("resume", "reject", "audit", "adopt", "wait"),
 )
 STEP = st.tuples(st.sampled_from(VERBS), st.integers(0, 8), st.integers(0, 13), st.integers(0, 29))
 
 
+RUNS = st.tuples(
+    st.sampled_from((*("good",) * 4, *("incident",) * 2, "run", "judge", "signall", "release", "seal", "request")),
+    st.integers(0, 8),
+    st.integers(0, 13),
+    st.integers(0, 29),
+)
+"""What happens where a loop of somebody else's makes the candidates."""
+
+
 @st.composite
-def stories(draw: st.DrawFn, steps_max: int = 18) -> Story:
-    """A history of up to `steps_max` happenings."""
+def stories(draw: st.DrawFn, steps_max: int = 18, *, founding: str = "", step: st.SearchStrategy[Any] = STEP) -> Story:
+    """A history of up to `steps_max` happenings, under the policy `founding` or under any."""
     teller = Teller()
-    teller.begin(draw(st.integers(0, len(FOUNDING) - 1)))
-    for verb, a, b, c in draw(st.lists(STEP, min_size=3, max_size=steps_max)):
+    teller.begin(FOUNDING.index(founding) if founding else draw(st.integers(0, len(FOUNDING) - 1)))
+    for verb, a, b, c in draw(st.lists(step, min_size=3, max_size=steps_max)):
         teller.tell(verb, a, b, c)
     return teller.story
 

@@ -19,7 +19,7 @@ from keyturn.core.state import State
 from keyturn.core.terms import Digest, Gate, Instant
 from tests.core.examples import HOUR, Story, digest, fold, loop, waiting
 from tests.spec import twin
-from tests.spec.histories import Teller, stories, without
+from tests.spec.histories import RUNS, Teller, stories, without
 
 
 def bounded(examples: int) -> settings:
@@ -51,6 +51,7 @@ def rules(decision: Decision) -> set[str]:
 
 
 SEEN: Counter[str] = Counter()
+LOOPED: Counter[str] = Counter()
 
 
 @bounded(800)
@@ -109,6 +110,37 @@ def test_removing_evidence_never_opens_a_gate(story: Story, data: st.DataObject)
 @given(stories())
 def test_replay_is_exact(story: Story) -> None:
     assert fold([ev.from_json(body) for body in plain(story)]) == story.state
+
+
+@bounded(300)
+@given(stories(8, founding="looped", step=RUNS))
+def test_decide_agrees_with_its_slow_twin_about_a_loop(story: Story) -> None:
+    log, now = plain(story), Instant(story.at)
+    for request in questions(story.state):
+        decision = decide(story.state, request, now)
+        assert rules(decision) == twin.held(log, request.name, request.dossier, request.candidate, now), request
+        LOOPED["cleared " + decision.gate if decision.cleared else "held"] += 1
+        LOOPED.update(rules(decision))
+
+
+def test_the_histories_of_loops_were_not_empty_talk() -> None:
+    if not LOOPED:
+        pytest.fail("run the comparison first: this test counts what it saw")
+    wanted = {"cleared release", "lineage_must_be_complete", "conduct_must_be_clean"}
+    assert {name for name in wanted if LOOPED[name] < 20} == set()
+
+
+@bounded(300)
+@given(stories(8, founding="looped", step=RUNS))
+def test_what_a_loop_spent_and_admitted_agrees_with_the_slow_twin(story: Story) -> None:
+    log = plain(story)
+    for warrant in story.state.warrants:
+        expected = twin.spent(log, warrant.id)
+        assert warrant.spent.usd == pytest.approx(expected.pop("usd"))
+        assert {name: getattr(warrant.spent, name) for name in expected} == pytest.approx(expected)
+    for number, attempt in story.state.attempts.items():
+        assert attempt.admitted == twin.admitted(log, number)
+        assert attempt.judged == sum(len(e["programs"]) for e in twin.every(log, "ProgramsJudged", attempt=number))
 
 
 @bounded(150)

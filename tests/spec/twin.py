@@ -151,7 +151,38 @@ def complete(log: Log, candidate: str) -> bool:
     if over or said["parent"] != members[-1]["root"] or any(said["root"] == each["root"] for each in members):
         return False
     declared = {file["name"] for file in rules["subject"]["files"]} if rules else None
-    return declared is None or declared == {file["name"] for file in said["files"]}
+    exact = declared is None or declared == {file["name"] for file in said["files"]}
+    return exact and looped(log, said)
+
+
+def looped(log: Log, said: dict[str, Any]) -> bool:
+    """From a loop: a program that this very step admitted, and else nothing but the parent's own files."""
+    loop = (policy(log) or {}).get("loop")
+    if loop is None:
+        return True
+    made = {file["name"]: file["digest"] for file in said["files"]}
+    before = [e["files"] for e in generations(log) if e["type"] == "LineageFounded" and e["root"] == said["parent"]]
+    before += [e["files"] for e in every(log, "CandidateProposed", root=said["parent"])]
+    kept = {file["name"]: file["digest"] for file in (before[0] if before else [])}
+    same = {name: digest for name, digest in made.items() if name != loop["program"]}
+    rest = {name: digest for name, digest in kept.items() if name != loop["program"]}
+    return same == rest and made.get(loop["program"]) in admitted(log, said["attempt"])
+
+
+def admitted(log: Log, attempt: int) -> set[str]:
+    """Every program whose last verdict let it in, and whose conduct was never in question."""
+    rows = [row for event in every(log, "ProgramsJudged", attempt=attempt) for row in event["programs"]]
+    last = {row["program"]: row["verdict"] for row in rows}
+    caught = {row["program"] for row in rows if "conduct_must_be_clean" in row["rules"]}
+    return {name for name, verdict in last.items() if verdict == "admitted"} - caught
+
+
+def spent(log: Log, warrant: str) -> dict[str, Any]:
+    """What every batch of every step under this warrant charged; a price that is unknown once stays unknown."""
+    steps = {started["attempt"] for started in every(log, "ImprovementStarted", warrant=warrant)}
+    used = [event["used"] for event in every(log, "ProgramsJudged") if event["attempt"] in steps]
+    whole = {name: sum(each[name] for each in used) for name in ("programs", "requests", "tokens", "wall_seconds")}
+    return {**whole, "usd": None if any(each["usd"] is None for each in used) else sum(each["usd"] for each in used)}
 
 
 def clean(log: Log, candidate: str) -> bool:
@@ -160,6 +191,8 @@ def clean(log: Log, candidate: str) -> bool:
     if said is None:
         return True
     named = [*every(log, "IncidentOpened", candidate=candidate), *every(log, "IncidentOpened", attempt=said["attempt"])]
+    bytes_of = {file["digest"] for file in said["files"]}
+    named += [each for each in every(log, "IncidentOpened") if bytes_of & set(each["facts"].get("programs", []))]
     return all(each["kind"] in ("drift-beyond-limit", "forged-claim") for each in named)
 
 

@@ -25,7 +25,7 @@ from keyturn.core.halt import halt_must_be_lifted, halt_must_be_proven
 from keyturn.core.state import State
 from keyturn.core.terms import Digest, Gate, Instant
 
-RULES_NUMBER = 1
+RULES_NUMBER = 2
 """Counts changes in what a rule means; a change of meaning without a new number would falsify replays."""
 
 

@@ -46,6 +46,12 @@ def improve(governor: Governor, step: Improve) -> None:
     record_or_trip(governor, facts, result.alarms)
 
 
+def leave_shadow(governor: Governor, step: Improve) -> None:
+    """End a step that shadow mode left open: outside of shadow mode nothing goes on that no warrant bounds."""
+    result = Improved("ended", "shadow mode was left before the step had ended", 0.0, 0.0, 0, b"")
+    governor.log.record(*_outcome(governor, step, result))
+
+
 def leave(governor: Governor, step: Improve) -> Leave:
     """What the step may do, as the log has it once the step was started."""
     attempt, warrant = _attempt(governor, step), _warrant(governor, step)
@@ -57,6 +63,7 @@ def leave(governor: Governor, step: Improve) -> Leave:
         used=warrant.spent if warrant else attempt.spent,
         admitted=attempt.admitted,
         open_batch=step.resumed and attempt.batch_open,
+        resumed=step.resumed,
         **({"expires_at": warrant.expires_at} if warrant else {}),
     )
 

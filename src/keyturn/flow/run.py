@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from keyturn.core import agenda
 from keyturn.core.agenda import Step, next_step
 from keyturn.core.errors import Conflict, Unavailable, invariant
+from keyturn.core.lawful.gates import SHADOW
 from keyturn.flow import dossier, halt, improve, permit, project, trial, warrant
 from keyturn.flow.governor import Governor
 from keyturn.flow.ports import Interrupted
@@ -58,7 +59,7 @@ def _act(governor: Governor, step: Step, founder: Mapping[str, bytes] | None) ->
         case agenda.Found():
             project.found_lineage(governor, step, founder)
         case agenda.Improve():
-            improve.improve(governor, step)
+            (improve.leave_shadow if step.warrant == SHADOW else improve.improve)(governor, step)
         case agenda.Try():
             trial.try_(governor, step)
         case agenda.Seal():

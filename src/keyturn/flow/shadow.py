@@ -10,9 +10,11 @@ from dataclasses import replace
 from keyturn.core import events as ev
 from keyturn.core.agenda import Halted, Improve, Step, Try, next_step
 from keyturn.core.approval import row_of
+from keyturn.core.candidate import files_of
 from keyturn.core.decision import prepare
-from keyturn.core.errors import Conflict
+from keyturn.core.errors import Conflict, MalformedInput
 from keyturn.core.finding import Finding, Request
+from keyturn.core.lawful.gates import SHADOW
 from keyturn.core.state import Candidate, Generation, State
 from keyturn.core.terms import NO_DIGEST
 from keyturn.flow.governor import Governor
@@ -20,9 +22,6 @@ from keyturn.flow.halt import record_latched, trace
 from keyturn.flow.improve import improve
 from keyturn.flow.ports import Interrupted
 from keyturn.flow.trial import try_
-
-SHADOW = "shadow"
-"""What stands in place of a warrant: no warrant can have this name."""
 
 
 def run_shadow(governor: Governor, *, candidates: int = 1) -> Step:
@@ -46,7 +45,12 @@ def run_shadow(governor: Governor, *, candidates: int = 1) -> Step:
 
 
 def _one(governor: Governor) -> None:
-    running = next((a for a in governor.state.attempts.values() if not a.outcome and a.warrant == SHADOW), None)
+    running = next((a for a in governor.state.attempts.values() if not a.outcome), None)
+    if running is not None and running.warrant != SHADOW:
+        raise MalformedInput(
+            f"attempt {running.number} is open under the warrant `{running.warrant}`; shadow mode cannot run beside it",
+            help="let it end first: run without `--shadow`",
+        )
     waiting = _waiting(governor)
     if waiting is None:
         lineage = governor.lineage
@@ -86,7 +90,7 @@ def _as_if_released(state: State) -> State:
     lineage = state.lineage
     if lineage is None or not lineage.shadow:
         return state
-    parent = Generation(lineage.parent.number + 1, SHADOW, lineage.shadow, ())
+    parent = Generation(lineage.parent.number + 1, SHADOW, lineage.shadow, files_of(state, lineage.shadow))
     return replace(state, lineage=replace(lineage, generations=(*lineage.generations, parent)))
 
 
