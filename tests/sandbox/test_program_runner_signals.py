@@ -64,6 +64,7 @@ def test_honest_work_with_numbers_files_of_its_own_and_threads_is_not_noted(tmp_
         ("open('/proc/self/environ').read()", ["environment:/proc/self/environ"]),
         ("open('/notes', 'w')", ["write:/notes"]),
         ("import os\nos.open('/tmp/../notes', os.O_RDWR)", ["write:/notes"]),
+        ("open('/tmp/not-my-folder/evaluator.py', 'a')", ["write:/tmp/not-my-folder/evaluator.py"]),
         ("import os\nos.open(b'/tmpfoo', os.O_CREAT)", ["write:/tmpfoo"]),
         ("import os\nos.rename('/tmp/no', '/no')", ["write:/no"]),
         ("import shutil\nshutil.rmtree('/nowhere/x')", []),

@@ -125,7 +125,7 @@ class Signals:
     def _written(self, path: object) -> None:
         if isinstance(path, str | bytes):
             place = os.path.abspath(os.fsdecode(path))
-            if not f"{place}/".startswith(WRITABLE):
+            if not (f"{place}/".startswith(WRITABLE) and os.access(os.path.dirname(place), os.F_OK)):
                 self.note(f"write:{place}")
 
     def watch(self) -> None:
