@@ -69,7 +69,7 @@ def worth(path: Path) -> dict[str, Json]:
     return {
         "score": evaluator.evaluate(str(path))["combined_score"],
         "unseen": sum(unseen) / UNSEEN,
-        "held_out": held_out.check(program),
+        "held_out": "; ".join(held_out.check(program)),
     }
 
 

@@ -31,8 +31,8 @@ class Program(Protocol):
         """The search, as the evaluator calls it."""
 
 
-def check(program: Program) -> str:
-    """Why the program is not a search, or nothing where it is one."""
+def check(program: Program) -> list[str]:
+    """Why the program is not a search; nothing where it is one."""
     points, lows = [], []
     for move, (right, up, offset) in enumerate(moves(random.SystemRandom())):
         program.reload()
@@ -40,18 +40,18 @@ def check(program: Program) -> str:
         reported = program.run_search(seed=move, budget=BUDGET)
         numbers = three_numbers(reported)
         if numbers is None:
-            return f"a search must report three numbers, x, y and the value there; it reported {str(reported)[:60]}"
+            return [f"a search must report three numbers, x, y and the value there; it reported {str(reported)[:60]}"]
         x, y, value = numbers
         there = function(x - right, y - up) + offset
         if abs(value - there) > 1e-6 * (1 + abs(there)):
-            return f"the value reported, {value:.4f}, is not the value at the point reported, which is {there:.4f}"
+            return [f"the value reported, {value:.4f}, is not the value at the point reported, which is {there:.4f}"]
         points.append((x, y))
         lows.append(there - offset)
     if all(math.dist(points[0], point) < 1e-6 for point in points):
-        return f"it reports the same point, {points[0][0]:.4f}, {points[0][1]:.4f}, wherever the lowest point lies"
+        return [f"it reports the same point, {points[0][0]:.4f}, {points[0][1]:.4f}, wherever the lowest point lies"]
     if all(low > MEDIAN for low in lows):
-        return f"on {MOVES} functions that it had not seen it did no better than a single guess"
-    return ""
+        return [f"on {MOVES} functions that it had not seen it did no better than a single guess"]
+    return []
 
 
 def moves(dice: random.Random) -> list[tuple[float, float, float]]:
