@@ -30,6 +30,7 @@ def solve():
     with tempfile.TemporaryDirectory() as folder:
         np.save(folder + "/a.npy", a)
         pathlib.Path(folder, "b.txt").write_text("b")
+        pathlib.Path(folder, "c", "d").mkdir(parents=True)
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
         print("x")
     with open(os.__file__) as source:

@@ -177,7 +177,9 @@ def governing(project: Path, **says: Any) -> Iterator[Governor]:
     (project / ".keyturn").mkdir()
     governor = Governor(project, **says)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(project / ".keyturn" / "loop.sock"))
+        folder = os.open(project / ".keyturn", os.O_RDONLY)
+        listener.bind(f"/proc/self/fd/{folder}/loop.sock")
+        os.close(folder)
         listener.listen()
 
         def accept() -> None:

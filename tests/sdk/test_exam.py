@@ -138,6 +138,8 @@ def test_what_is_no_number_has_no_value_and_the_rest_is_cut(
     with grading(tmp_path) as grader, running(tmp_path, program) as candidate:
         grader.plan(suite=score, seed=1, items=2)
         assert sit(grader, candidate, 0, [0, 1]) == values
+        grader.plan(suite=score.replace("score", "runs"), seed=1, items=1)
+        assert sit(grader, candidate, 0, [0]) == (None if values[0] is None else 0.0,)
 
 
 def test_a_held_out_check_is_broken_by_a_reason_and_by_a_program_that_fails(tmp_path: Path) -> None:

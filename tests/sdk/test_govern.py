@@ -128,7 +128,10 @@ def test_a_check_that_finds_a_reason_refuses(tmp_path: Path) -> None:
                 found = program.admit(reasons=reasons, score=1.0)
             assert [finding.message for finding in found.findings] == ["hard-coded"]
         with run.candidate(DOUBLE) as program:
-            assert program.admit("", score=1.0).admitted
+            assert not program.admit(False, score=1.0).admitted
+        for nothing in ("", None, True, []):
+            with run.candidate(DOUBLE) as program:
+                assert program.admit(nothing, score=1.0).admitted
 
 
 def test_the_wrong_spelling_says_what_is_right(tmp_path: Path) -> None:
@@ -193,6 +196,13 @@ def test_a_governor_that_goes_away_stops_the_loop(tmp_path: Path) -> None:
         for act in (lambda: run.candidate(DOUBLE), lambda: run.held(DOUBLE), lambda: run.end("")):
             with pytest.raises(Stopped, match="the governor is gone"):
                 act()
+
+
+def test_a_project_may_lie_deeper_than_a_sockets_path_is_long(tmp_path: Path) -> None:
+    place = tmp_path / ("deep" * 20) / ("deeper" * 10)
+    place.mkdir(parents=True)
+    with governing(place), govern(place) as run:
+        assert run.parent == PARENT
 
 
 def test_nothing_listens_and_nothing_may_be_started(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from keyturn.core.terms import Json
 from keyturn.sdk.errors import ProgramEnded
 from keyturn.sdk.pinned import Pinned, pin
 from keyturn.sdk.pipes import Output
+from keyturn.sdk.program import reasons_of
 from keyturn.sdk.sealed import Sealed
 from keyturn.sdk.stub import forget, stub_for
 from keyturn.wire import canonical
@@ -113,10 +114,10 @@ class Failed:
 class Exam:
     """One examination, frame by frame.
 
-    `plan {suite, seed, items}` -> `planned {bank, items}`, where the suite is `score sha256:...` or
-    `held-out sha256:...` with the digest of the file that is to be used. `begin {block, items}` and
-    `outputs {block, outputs}` -> `ask` until `scores {block, values}`. `score` gives the evaluator's `combined_score`,
-    cut to 0..1; `held-out` gives 1 where the check had a reason and 0 where it had none. A file with another digest,
+    `plan {suite, seed, items}` -> `planned {bank, items}`, where the suite is `score`, `runs` or `held-out` and, after
+    a space, the digest of the file that is to be used. `begin {block, items}` and `outputs {block, outputs}` -> `ask`
+    until `scores {block, values}`. `score` gives the evaluator's `combined_score`, cut to 0..1; `runs` gives 0 where
+    there is one; `held-out` gives 1 where the check had a reason and 0 where it had none. A file with another digest,
     and a frame out of order, raise MalformedInput; what executing a file raises goes through.
     """
 
@@ -149,10 +150,10 @@ class Exam:
         if type(items) is not int or not 1 <= items <= ITEMS_MAX:
             raise MalformedInput(f"found {items} items; 1 to {ITEMS_MAX} are allowed", help="plan fewer items")
         self._seeds = [_derived([kind, wanted, seed, index]) for index in range(items)]
-        self._module = file.load("evaluation_module" if kind == "score" else "held_out_module")
+        self._module = file.load("held_out_module" if kind == "held-out" else "evaluation_module")
         if not hasattr(self._module, ASKED[kind]):
             raise MalformedInput(f"`{file.path.name}` has no function `{ASKED[kind]}`", help=_HELP)
-        self._value = self.score if kind == "score" else self.held_out
+        self._value = {"score": self.score, "runs": self.runs, "held-out": self.held_out}[kind]
         bank = sha256(canonical.encode(["keyturn.sdk.exam", kind, wanted, seed, items])).hexdigest()
         self._desk.write({"type": "planned", "bank": f"sha256:{bank}", "items": items})
 
@@ -195,13 +196,17 @@ class Exam:
             finally:
                 forget(place)
 
+    def runs(self, program: Sealed) -> Value:
+        """Whether the evaluator has a score for it at all; what has none has no value, and counts as what is worst."""
+        return None if self.score(program) is None else 0.0
+
     def held_out(self, program: Sealed) -> Value:
         """Whether the check had a reason against it."""
         program.reload()
-        return float(bool(list(self._module.check(program))))
+        return float(bool(reasons_of(self._module.check(program))))
 
 
-ASKED: Final = {"score": "evaluate", "held-out": "check"}
+ASKED: Final = {"score": "evaluate", "runs": "evaluate", "held-out": "check"}
 """The function that each exam wants of its file."""
 
 
@@ -244,7 +249,8 @@ def main(arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
     source, sink = taken_pipes()
     try:
-        files = {"score": pin(asked.evaluator)}
+        evaluator = pin(asked.evaluator)
+        files = {"score": evaluator, "runs": evaluator}
         if asked.held_out is not None:
             files["held-out"] = pin(asked.held_out)
         Exam(Desk(source, sink), files).serve()

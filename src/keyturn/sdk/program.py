@@ -67,13 +67,12 @@ class Program(Sealed):
         """The verdict, once there is one."""
         return self._admission
 
-    def admit(self, reasons: str | Iterable[str] = (), **metrics: object) -> Admission:
+    def admit(self, reasons: str | Iterable[str] | bool | None = (), **metrics: object) -> Admission:
         """Ask whether it may stay, by these metrics and reasons against it; ends it. Raises Stopped.
 
-        `reasons` is what a check of the operator's found: one of them refuses it.
+        `reasons` is what a check of the operator's said: one of them refuses it.
         """
-        given = (reasons,) if isinstance(reasons, str) else tuple(reasons)
-        return self._verdict(metrics, tuple(filter(None, given)), "")
+        return self._verdict(metrics, reasons_of(reasons), "")
 
     def broken(self, why: str, **metrics: object) -> Admission:
         """Judge it as one whose evaluation broke off, which refuses it; ends it. Raises Stopped."""
@@ -188,6 +187,16 @@ def admission_of(frame: Mapping[str, Json], kind: str) -> Admission:
         raise MalformedInput(f"the governor answered `{frame.get('type')}`", help="update both sides")
     words = (str(frame.get(name, "")) for name in ("evidence", "ended"))
     return Admission(frame.get("admitted") is True, findings_of(dict(frame)), *words)
+
+
+def reasons_of(said: object) -> tuple[str, ...]:
+    """The reasons that a check gave: a text, several, or none where it said nothing or that all is well."""
+    if said is None or said is True:
+        return ()
+    if said is False:
+        return ("the check refused it",)
+    given = said if isinstance(said, Iterable) and not isinstance(said, str) else (said,)
+    return tuple(str(each) for each in given if each != "")
 
 
 def _metric(value: object) -> Json:

@@ -27,7 +27,7 @@ INHERITED: Final = (
 
 _TURN_SECONDS: Final = 0.05
 _TURNS_MAX: Final = 1200
-_END_SECONDS: Final = 30.0
+_END_SECONDS: Final = 20.0
 _QUOTED_BYTES: Final = 1000
 
 
@@ -68,11 +68,17 @@ def _started(project: Path, *, shadow: bool) -> Iterator[subprocess.Popen[bytes]
     try:
         yield process
     finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for its end, which follows from the run's: it still writes into the log what the run did. Then insist."""
+    for insist in (process.terminate, process.kill):
+        try:
             process.wait(_END_SECONDS)
-        process.kill()
-        process.wait()
+        except subprocess.TimeoutExpired:
+            insist()
+    process.wait()
 
 
 def _awaited(project: Path, process: subprocess.Popen[bytes]) -> Line:

@@ -27,7 +27,7 @@ class Worker:
 
     def __init__(self, project: Path, *, bytes_max: int = 0) -> None:
         self.project = project
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._meter: tuple[int, Line] | None = None
         self._meter_lock = threading.Lock()
 
@@ -36,7 +36,7 @@ class Worker:
 
         Raises Stopped when nothing more may run. A refused text gives a program with `findings` that cannot be called.
         """
-        return start(Line.to(self.project), text, seconds=seconds, bytes_max=self._bytes_max)
+        return start(Line.to(self.project), text, seconds=seconds, bytes_max=self.bytes_max)
 
     def request(self) -> None:
         """Ask leave for one more request to an endpoint; raises Stopped when the bounds are used up."""

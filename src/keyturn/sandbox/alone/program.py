@@ -112,7 +112,7 @@ class Signals:
         elif event == "open" and len(arguments) == 3:
             self._opened(arguments[0], arguments[2])
         elif event in TOUCHED:
-            list(map(self._written, arguments[: TOUCHED[event]]))
+            _ = [self._written(path, making=event == "os.mkdir") for path in arguments[: TOUCHED[event]]]
         elif event == "socket.__new__" and arguments[1:2] != (1,):  # an event loop makes itself a pair of family 1
             self.note("socket")
 
@@ -122,10 +122,10 @@ class Signals:
         elif isinstance(path, str) and path.startswith("/proc/") and path.endswith("/environ"):
             self.note(f"environment:{path}")
 
-    def _written(self, path: object) -> None:
+    def _written(self, path: object, *, making: bool = False) -> None:
         if isinstance(path, str | bytes):
             place = os.path.abspath(os.fsdecode(path))
-            if not (f"{place}/".startswith(WRITABLE) and os.access(os.path.dirname(place), os.F_OK)):
+            if not (f"{place}/".startswith(WRITABLE) and (making or os.access(os.path.dirname(place), os.F_OK))):
                 self.note(f"write:{place}")
 
     def watch(self) -> None:
