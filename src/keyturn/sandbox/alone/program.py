@@ -112,7 +112,8 @@ class Signals:
         elif event == "open" and len(arguments) == 3:
             self._opened(arguments[0], arguments[2])
         elif event in TOUCHED:
-            _ = [self._written(path, making=event == "os.mkdir") for path in arguments[: TOUCHED[event]]]
+            for path in arguments[: TOUCHED[event]]:
+                self._written(path, making=event == "os.mkdir")
         elif event == "socket.__new__" and arguments[1:2] != (1,):  # an event loop makes itself a pair of family 1
             self.note("socket")
 
@@ -255,14 +256,13 @@ class Program:
     def _long(self, item: Any, key: str) -> str:
         if not item.get("pushed"):
             return str(item[key])
-        text, self._pushed = "".join(self._pushed), []
-        return text
+        self._pushed, pushed = [], self._pushed
+        return "".join(pushed)
 
     def _keep(self, value: object) -> Any:
         number = self._numbers.setdefault(id(value), len(self._kept))  # what is kept keeps its id
         self._kept[number] = value
-        kind = type(value).__name__[:200].encode("utf-8", "backslashreplace").decode("utf-8")
-        return values.Handle(number, kind)
+        return values.Handle(number, type(value).__name__[:200])
 
     def _value(self, value: object) -> dict[str, Any]:
         text = values.encode(value, keep=self._keep)
