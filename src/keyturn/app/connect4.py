@@ -52,10 +52,11 @@ def policy_text(
     text = text.replace(TIER, f'sandbox = "{tier}"')
     if len(people) == 1:
         text = text.replace(SECOND_SEAT, "")
-    return text.replace("# PEOPLE", "\n".join(_person(*each) for each in people))
+    return text.replace("# PEOPLE", "\n".join(person_text(*each) for each in people))
 
 
-def _person(person: str, roles: Sequence[str], key: PublicKey) -> str:
+def person_text(person: str, roles: Sequence[str], key: PublicKey) -> str:
+    """A person as the policy enrols them."""
     listed = ", ".join(f'"{role}"' for role in roles)
     return (
         f'[[people]]\nid = "{person}"\nroles = [{listed}]\n'

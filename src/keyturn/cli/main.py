@@ -22,7 +22,10 @@ LOOKING = "keyturn.cli.looking"
 ACTING = "keyturn.cli.acting"
 FOUNDING = "keyturn.cli.founding"
 CHECKING = "keyturn.cli.checking"
+LOOPING = "keyturn.cli.looping"
 DEMO = "keyturn.cli.demo.story"
+OPENEVOLVE = "keyturn.cli.openevolving"
+OPENEVOLVE_DEMO = "keyturn.cli.demo.openevolve"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -113,12 +116,40 @@ def _run(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _loop(made: argparse.ArgumentParser) -> None:
+    serve = _verb(_verbs(made), "serve", "be the governor of one run of a loop that others wrote", LOOPING, "serve")
+    serve.add_argument("--shadow", action="store_true", help="record what would be refused and held; refuse nothing")
+    serve.add_argument("--warm", type=int, default=2, metavar="N", help="how many sandboxes wait ready (default 2)")
+
+
 def _demo(made: argparse.ArgumentParser) -> None:
     made.set_defaults(place=DEMO, act="demo", json=False)
     made.add_argument("--out", default="demo-out", metavar="DIR", help="where it plays (default demo-out)")
     made.add_argument("--seed", type=int, default=6, metavar="N", help="the seed of the whole run (default 6)")
     made.add_argument("--candidates", type=int, default=6, metavar="N", help="how many are made (default 6)")
     made.add_argument("--simulated", action="store_true", help="ask nobody: simulated people decide, marked so")
+
+
+def _openevolve(made: argparse.ArgumentParser) -> None:
+    verbs = _verbs(made)
+    new = _verb(verbs, "init", "found a project for a folder in OpenEvolve's layout", OPENEVOLVE, "init")
+    new.add_argument("example", metavar="EXAMPLE", help="its folder: initial_program.py, evaluator.py, ...")
+    new.add_argument("--as", dest="person", metavar="PERSON", required=True, help="the first person of the policy")
+    new.add_argument("--name", help="what it is called (default: the folder's name)")
+    new.add_argument("--demo", action="store_true", help="simulated people may sign; for ever marked so")
+    _keys(new)
+    go = _verb(verbs, "run", "one governed run: every program sealed and judged", OPENEVOLVE, "run")
+    go.add_argument("example", metavar="EXAMPLE", help="its folder")
+    go.add_argument("--iterations", type=int, metavar="N", help="how many (default: what its config.yaml says)")
+    go.add_argument("--config", metavar="FILE", help="another config.yaml")
+    go.add_argument("--checkpoint", metavar="DIR", help="go on from what OpenEvolve saved there")
+    go.add_argument("--output", metavar="DIR", help="where OpenEvolve writes (default EXAMPLE/openevolve_output)")
+    go.add_argument("--shadow", action="store_true", help="record what would be refused and held; refuse nothing")
+    show = verbs.add_parser("demo", help="watch OpenEvolve ungoverned and governed", allow_abbrev=False)
+    show.set_defaults(place=OPENEVOLVE_DEMO, act="demo", json=False)
+    show.add_argument("--out", default="demo-out", metavar="DIR", help="where it plays (default demo-out)")
+    show.add_argument("--seed", type=int, default=6, metavar="N", help="the seed of the whole run (default 6)")
+    show.add_argument("--simulated", action="store_true", help="ask nobody: simulated people decide, marked so")
 
 
 def _key(made: argparse.ArgumentParser) -> None:
@@ -250,6 +281,7 @@ def _incident(made: argparse.ArgumentParser) -> None:
 NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "status": ("what waits for whom, at a glance", lambda made: _does(made, LOOKING, "status")),
     "run": ("run the loop until people are needed", _run),
+    "loop": ("govern a loop that others wrote", _loop),
     "halt": ("stop everything now, and prove it", _halt),
     "resume": ("sign for lifting the halt that stands", lambda made: _person(_does(made, ACTING, "resume"))),
     "dossier": ("the one object that people sign", _dossier),
@@ -268,6 +300,7 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "person": ("who may decide", _people),
     "policy": ("the rulebook", _policy),
     "doctor": ("what this machine can enforce, and lacks", lambda made: _does(made, FOUNDING, "doctor")),
+    "openevolve": ("govern OpenEvolve, a loop that we did not write", _openevolve),
     "demo": ("watch a subject improve itself, governed, and turn the keys yourself", _demo),
 }
 """Every noun, and every command that is one word, in the order in which people need them."""

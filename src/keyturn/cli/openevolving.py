@@ -1,0 +1,236 @@
+"""`keyturn openevolve`: found a project for a folder in OpenEvolve's layout, and watch a run of it under governance.
+
+Never imports OpenEvolve: the run is a process of its own that reports in plain lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keyturn.app import Project, openevolve
+from keyturn.cli import context
+from keyturn.cli.screen import Screen, Sheet, count, safe
+from keyturn.cli.screens import policy as policies
+from keyturn.cli.screens import waiting as waits
+from keyturn.core import agenda
+from keyturn.core.errors import KeyturnError, Unavailable
+
+EVERY_SECONDS = 5.0
+"""How often, at the most, progress is a line of its own where it cannot pass."""
+
+
+def init(args: argparse.Namespace) -> int:
+    """Found a project for an example; its lineage then waits for the `amend` quorum."""
+    of = openevolve.example(Path(args.example))
+    project = openevolve.init(
+        of,
+        Path(args.project) if args.project else Path.cwd(),
+        name=args.name or openevolve.name_of(of),
+        person=args.person,
+        keys=context.keys(args),
+        passphrase_file=context.passphrase_file(args),
+        demo=args.demo,
+    )
+    state = project.state()
+    policy = state.policies[-1].policy
+    genesis = state.project.genesis if state.project else ""
+    if args.json:
+        context.emit({"root": project.root, "name": policy.name, "genesis": genesis, "policy": project.policy_path})
+        return 0
+    sheet = context.sheet()
+    sheet.say(f"FOUNDED {safe(policy.name, 60)}: policy 1 is signed by everyone whom it names", "green", "bold")
+    sheet.entry("folder", safe(project.root))
+    sheet.entry("genesis", f"{safe(genesis, 80)}: pin this out of band; all trust starts from it")
+    sheet.entry("policy", f"{safe(project.policy_path)}: read it; each table says what it is for")
+    for warning in policies.warnings(policy):
+        sheet.say(f"! {warning}", "yellow", hang=2)
+    there, who = f" --project {safe(args.project)}" if args.project else "", safe(args.person, 40)
+    sheet.command(f"keyturn run{there}", "asks for leave to found the lineage")
+    sheet.command(f"keyturn approval give founder{there} --as {who} --reason TEXT", "then run once more")
+    bounds = "--programs 200 --wall-minutes 60"
+    sheet.command(f"keyturn warrant give{there} --as {who} {bounds} --reason TEXT", "leave for one run")
+    sheet.command(f"keyturn openevolve run {safe(args.example)}{there}")
+    context.out(sheet)
+    return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run an example under governance until people are needed: 1 when HELD, 6 when halted."""
+    of = openevolve.example(Path(args.example))
+    project = context.project(args)
+    options = openevolve.Options(
+        config=Path(args.config) if args.config else None,
+        iterations=args.iterations,
+        checkpoint=Path(args.checkpoint) if args.checkpoint else None,
+        output=Path(args.output) if args.output else None,
+        shadow=args.shadow,
+    )
+    view = View(Screen(silent=args.json))
+    with openevolve.Loop(of, project.root, options) as loop, passed_on(loop, view):
+        for message in loop.messages():
+            view.take(message)
+        code = loop.code()
+        if not view.ended:
+            view.ended = _unexplained(loop, code)
+    return _ended(args, view, project)
+
+
+@contextmanager
+def passed_on(loop: openevolve.Loop, view: View) -> Iterator[None]:
+    """Pass the first Ctrl-C on to the run and go on watching it; the second one leaves at once."""
+
+    def stop(number: int, frame: object) -> None:
+        if view.interrupted:
+            raise KeyboardInterrupt
+        view.interrupted = True
+        view.screen.line("stopping: waits for what is under way; Ctrl-C once more stops at once")
+        loop.interrupt()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _unexplained(loop: openevolve.Loop, code: int) -> dict[str, Any]:
+    said = loop.last_words() or "it said nothing"
+    return {
+        "type": "error",
+        "message": f"the run's process ended with {code} before it said how the run ended: {said[:300]}",
+        "help": f"read `{loop.output / openevolve.SAID}`; the step stays open, and the next run goes on with it",
+        "exit_code": Unavailable.exit_code,
+    }
+
+
+@dataclass(slots=True)
+class View:
+    """A run as it is seen from here: what was judged, the best score, and what is spent of the warrant's bounds."""
+
+    screen: Screen
+    admitted: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    best: float | None = None
+    bounds: dict[str, Any] | None = None
+    used: dict[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
+    ended: dict[str, Any] = field(default_factory=dict)
+    shown_at: float = 0.0
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Show one report of the run; what is not known is let pass."""
+        kind = message.get("type")
+        if kind == "started":
+            self._started(message)
+        elif kind == "program":
+            self._judged(message)
+        elif kind == "tell":
+            self.screen.line(f"· {safe(message.get('text'), 400)}")
+        elif kind == "stopping":
+            self.screen.line(f"the governor stops the run: {safe(message.get('why'), 400)}")
+        elif kind in {"outcome", "no", "error", "interrupted"}:
+            self.ended = message
+
+    def _started(self, message: dict[str, Any]) -> None:
+        bounds, used = message.get("bounds"), message.get("used")
+        self.bounds = bounds if isinstance(bounds, dict) else None
+        self.used = used if isinstance(used, dict) else {}
+        goes = "goes on with" if message.get("resumed") else "starts"
+        leave = "shadow mode: nothing is bounded, nothing is held" if self.bounds is None else spending(self)
+        self.screen.line(f"generation {safe(message.get('generation'), 12)} {goes} its run; {leave}")
+
+    def _judged(self, message: dict[str, Any]) -> None:
+        rules, used, best = message.get("rules"), message.get("used"), message.get("best")
+        if message.get("admitted") is True:
+            self.admitted += 1
+        else:
+            self.refused[str(rules[0]) if isinstance(rules, list) and rules else "unknown"] += 1
+        self.used = used if isinstance(used, dict) else self.used
+        self.best = float(best) if isinstance(best, int | float) else self.best
+        now = time.monotonic()
+        if self.screen.colour or now - self.shown_at >= EVERY_SECONDS:
+            self.shown_at = now
+            self.screen.progress(self.line())
+
+    def line(self) -> str:
+        """Where the run stands, in one line."""
+        best = "none yet" if self.best is None else f"{self.best:.4f}"
+        judged = f"{count(self.admitted + sum(self.refused.values()), 'program')}: {self.admitted} admitted"
+        return f"{judged}, {sum(self.refused.values())} refused; best score {best}; {spending(self)}"
+
+
+FIGURES = (
+    ("programs", "programs_max", "programs"),
+    ("wall_seconds", "wall_seconds_max", "seconds"),
+    ("requests", "requests_max", "requests"),
+    ("tokens", "tokens_max", "tokens"),
+    ("usd", "usd_max", "US dollars"),
+)
+
+
+def spending(view: View) -> str:
+    """What is used of each bound; one that is not given is said to be none."""
+    return ", ".join(_spent(view, *row) for row in FIGURES)
+
+
+def _spent(view: View, name: str, most: str, noun: str) -> str:
+    used = view.used.get(name, 0)
+    known = isinstance(used, int | float)
+    said = f"{used:.{2 if name == 'usd' else 0}f}" if known else "unreported"
+    bound = (view.bounds or {}).get(most) or 0
+    return f"{said} of {bound:g} {noun}" if bound else f"{said} {noun} (not bounded)"
+
+
+def _ended(args: argparse.Namespace, view: View, project: Project) -> int:
+    """Say how the run ended, in plain words, and what is needed now."""
+    kind = view.ended.get("type")
+    if kind == "error":
+        fault = KeyturnError(str(view.ended.get("message")), help=str(view.ended.get("help") or ""))
+        fault.exit_code = int(view.ended.get("exit_code") or 1)
+        if not args.json:
+            view.screen.line(view.line())
+        raise fault
+    if kind == "interrupted":
+        raise KeyboardInterrupt
+    state, now = project.state(), context.now()
+    step = waits.behind(state, now)
+    what = waits.waiting(state, step, now)
+    shadow = bool(view.ended.get("shadow"))
+    code = 6 if isinstance(step, agenda.Halted) else 0 if shadow else 1
+    if args.json:
+        body = {"word": what.word, "waits_for": what.sentence, "next": [command for command, _ in what.commands]}
+        seen = {"admitted": view.admitted, "refused": dict(view.refused), "best": view.best, "used": view.used}
+        context.emit({**body, "run": view.ended, "programs": seen, "exit_code": code, "banners": waits.banners(state)})
+        return code
+    sheet = context.sheet()
+    waits.head(sheet, state, "SHADOW" if shadow else what.word, what.sentence, waits.TONES.get(what.word, ""))
+    _told(sheet, view)
+    for command, note in what.commands:
+        sheet.command(command, note)
+    context.out(sheet)
+    return code
+
+
+def _told(sheet: Sheet, view: View) -> None:
+    """What came of the run: its programs, by which rules the refused were refused, and what it spent."""
+    ended = view.ended
+    sheet.entry("programs", f"{view.admitted} admitted, {sum(view.refused.values())} refused")
+    for rule, number in view.refused.most_common():
+        sheet.entry("", f"{number} by {safe(rule, 60)}")
+    sheet.entry("spent", spending(view))
+    if view.best is not None:
+        sheet.entry("best", f"{view.best:.4f}, by the loop's own score")
+    if ended.get("candidate"):
+        sheet.entry("candidate", f"{safe(ended['candidate'], 60)}: the best program, proposed and tried")
+    if ended.get("why"):
+        sheet.entry("ended", safe(ended["why"], 400))
+    for finding in ended.get("findings") or ():
+        sheet.say(f"· {safe(finding.get('message') if isinstance(finding, dict) else finding, 300)}", indent=2, hang=4)
