@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 
 from keyturn.core.errors import MalformedInput, Unavailable
-from keyturn.sdk import Admission, ProgramEnded, ProgramFailed, ProgramRefused, Refused, Stopped, attach, govern
+from keyturn.core.finding import Finding
+from keyturn.sdk import (
+    Admission,
+    Outcome,
+    ProgramEnded,
+    ProgramFailed,
+    ProgramRefused,
+    Refused,
+    Stopped,
+    attach,
+    govern,
+)
 from tests.sdk.governor import PARENT, governing
 
 DOUBLE = "def solve(n):\n    return n * 2\n"
@@ -236,6 +247,19 @@ def test_a_step_may_end_without_a_candidate(tmp_path: Path) -> None:
         assert str(run.end("nothing better")) == (
             "the step ended without a candidate; what comes next is `AwaitPeople`"
         )
+
+
+def test_an_outcome_says_in_one_line_what_became_of_the_candidate() -> None:
+    found = (Finding("claim_must_hold", "it is far below its claim", ""),)
+    assert str(Outcome("AwaitWarrant", "c1", "", found)) == (
+        "candidate `c1` is not before people; what comes next is `AwaitWarrant`\n  it is far below its claim"
+    )
+    assert str(Outcome("Hold", "c1", "sha256:d", found)) == (
+        "candidate `c1` is held at `Hold`, for people to look at: `keyturn status`\n  it is far below its claim"
+    )
+    assert str(Outcome("Idle", "c1", "sha256:d", released=True)) == (
+        "candidate `c1` was released: it is the next generation"
+    )
 
 
 def test_workers_find_the_run_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

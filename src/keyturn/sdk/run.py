@@ -49,6 +49,8 @@ class Outcome:
         if not self.candidate:
             return f"the step ended without a candidate; what comes next is `{self.step}`"
         why = "".join(f"\n  {finding.message}" for finding in self.findings)
+        if not self.dossier:
+            return f"candidate `{self.candidate}` is not before people; what comes next is `{self.step}`{why}"
         return f"candidate `{self.candidate}` is held at `{self.step}`, for people to look at: `keyturn status`{why}"
 
 
