@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyturn.app.connect4 import policy_text, teach
+from keyturn.app.connect4 import Enrolled, policy_text, teach
 from keyturn.app.founding import found, new_key, read_founder
 from keyturn.app.machine import doctor
 from keyturn.app.project import Project
@@ -50,17 +50,27 @@ def fresh_folder(out: Path) -> None:
 def exercise(
     root: Path, *, name: str, cast: Sequence[Cast], seed: int, founder: Path, wall_seconds: int = 120, tier: str = "T2"
 ) -> Project:
-    """Found an exercise project with these people; the banks follow from the seed, so that a demo can be repeated."""
-    enrolled = []
+    """Found an exercise project of connect4 with these people."""
+    text = policy_text(name=name, people=enrolled(cast), founder=founder, demo=True, seed=seed, tier=tier)
+    text = text.replace("wall_seconds = 120", f"wall_seconds = {wall_seconds}")
+    return founded(root, text, cast=cast, seed=seed, founder=founder)
+
+
+def enrolled(cast: Sequence[Cast]) -> list[Enrolled]:
+    """The people as a policy enrols them; a key that is not there yet is made."""
+    found = []
     for each in cast:
         place = keyfile.path_of(each.keys, each.person)
         if not place.exists():
             kind = "simulated" if each.simulated else "ed25519"
             new_key(each.person, kind=kind, keys=each.keys, passphrase_file=None)
-        enrolled.append((each.person, each.roles, keyfile.read_public(place)))
+        found.append((each.person, each.roles, keyfile.read_public(place)))
+    return found
+
+
+def founded(root: Path, text: str, *, cast: Sequence[Cast], seed: int, founder: Path) -> Project:
+    """A project with this policy, signed by everyone; banks follow from the seed, so that a demo can be repeated."""
     root.mkdir(parents=True, exist_ok=True)
-    text = policy_text(name=name, people=enrolled, founder=founder, demo=True, seed=seed, tier=tier)
-    text = text.replace("wall_seconds = 120", f"wall_seconds = {wall_seconds}")
     (root / "keyturn.toml").write_text(text, encoding="utf-8")
     policy = policies.read_file(root / "keyturn.toml")
     files = read_founder(root, policy, founder)

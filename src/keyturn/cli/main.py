@@ -148,7 +148,8 @@ def _openevolve(made: argparse.ArgumentParser) -> None:
     show = verbs.add_parser("demo", help="watch OpenEvolve ungoverned and governed", allow_abbrev=False)
     show.set_defaults(place=OPENEVOLVE_DEMO, act="demo", json=False)
     show.add_argument("--out", default="demo-out", metavar="DIR", help="where it plays (default demo-out)")
-    show.add_argument("--seed", type=int, default=6, metavar="N", help="the seed of the whole run (default 6)")
+    show.add_argument("--seed", type=int, default=4, metavar="N", help="the seed of the whole run (default 4)")
+    show.add_argument("--iterations", type=int, default=40, metavar="N", help="how many programs (default 40)")
     show.add_argument("--simulated", action="store_true", help="ask nobody: simulated people decide, marked so")
 
 

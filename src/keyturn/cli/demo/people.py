@@ -68,7 +68,7 @@ def _ask(stage: Stage, project: app.Project, state: State, dossier: Dossier) -> 
             return True
     if decision == "approve" and _needs(state, dossier, "security"):
         answer = _answer(
-            f"   level 1 asks for a second person; have simulated {SECURITY} sign too? yes/no > ", ("yes", "no")
+            f"   the policy asks for a second person; have simulated {SECURITY} sign too? yes/no > ", ("yes", "no")
         )
         choice = "approve" if answer == "yes" else "refuse"
         _sign(stage, project, dossier, SECURITY, choice, f"follows {ME} in an exercise")

@@ -2,5 +2,5 @@
 
 `initial_program.py`, `evaluator.py` and `config.yaml` are what a user of OpenEvolve writes; `held_out.py` is the check
 that a user of Keyturn adds. The endpoint answers like a language model would, from a fixed stock of ideas, five of them
-hostile. None of it is ever imported by the governor.
+hostile. The governor never imports any of it.
 """

@@ -48,7 +48,8 @@ class Answer:
 class Stock:
     """The answers of one run, by number. `hostile_every` of 0 draws none; `place` is where the hostile ones may write.
 
-    The five hostile ones come in an order drawn by the seed, each as often as the others.
+    The five hostile ones come in an order drawn by the seed, each as often as the others. An answer takes
+    `answer_seconds`, as one of a language model would.
     """
 
     seed: int
@@ -57,6 +58,7 @@ class Stock:
     hostile_max: int = len(HOSTILE)
     hang_seconds: float = 8.0
     malformed: bool = True
+    answer_seconds: float = 0.0
     answers: list[Answer] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -136,6 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
     """One connection; clients keep it open for many requests."""
 
     stock: Stock
+    thought = threading.Event()
+    """Never set: what is waited for is the time."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -147,6 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         prompt = _prompt(self.rfile.read(length))
         text = self.stock.answer(prompt)
+        self.thought.wait(self.stock.answer_seconds)
         asked, said = max(len(prompt) // 4, 1), max(len(text) // 4, 1)
         self._reply(
             200,
