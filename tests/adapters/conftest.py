@@ -73,6 +73,8 @@ class Scene:
     keys: Path
     said: list[dict[str, Any]] = field(default_factory=list)
     code: int = -1
+    left: list[str] = field(default_factory=list)
+    """What was alive of the run's processes when its first one had ended."""
 
     @property
     def project(self) -> app.Project:
@@ -110,6 +112,7 @@ class Scene:
                 self.said.append(message)
                 meanwhile(message, loop)
             self.code = loop.code()
+            self.left = alive(loop.session)
             assert self.said, loop.last_words()
         return self.said[-1]
 
@@ -155,6 +158,19 @@ def found(root: Path, *, held_out: str = HELD_OUT) -> Scene:
     scene.project.decide(waiting, who, decision="approve", reason="a test")
     scene.project.run()
     return scene
+
+
+def alive(session: int) -> list[str]:
+    """The processes of a session that are not dead, by their command lines."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, member = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(member) == session and state != "Z":
+                found.append((place / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -204,6 +204,11 @@ class Loop:
             start_new_session=True,
         )
 
+    @property
+    def session(self) -> int:
+        """The session, and the process group, in which everything of this run but its governor lives."""
+        return self._process.pid
+
     def __enter__(self) -> Self:
         return self
 

@@ -36,6 +36,9 @@ from keyturn.sdk.errors import Stopped
 from keyturn.sdk.run import Outcome, Run, govern
 
 WATCH_SECONDS: Final = 0.05
+QUIET_SECONDS: Final = 0.5
+"""How long no program is at work before a run whose bounds are used up is stopped, so that its last results count."""
+
 METERED: Final = ("requests_max", "tokens_max", "usd_max")
 CLAIMED: Final = "score"
 """The figure of the claim that is the loop's score, whatever its evaluator calls it."""
@@ -93,9 +96,10 @@ class Evolution:
 
     def __init__(self, run: Run, config: Config, work: Path, output: Path, report: Report, stopping: Stopping) -> None:
         self._run, self._config, self._report, self._stopping = run, config, report, stopping
-        self._work, self._output = work, output
+        self._work, self._output, self._stubs = work, output, work / "stubs"
+        self._stubs.mkdir()
         self._controller: Any = None
-        self._interrupts = 0
+        self._interrupts = self._stopped_turns = self._quiet_turns = 0
 
     def make(
         self,
@@ -129,7 +133,7 @@ class Evolution:
         seconds = float(config.timeout)
         settings = Settings(
             project=str(self._run.project),
-            folder=str(self._work),
+            folder=str(self._stubs),
             evaluator=str(theirs),
             held_out=tuple(str(each) for each in checks),
             seconds=max(seconds - 1, seconds / 2),
@@ -190,9 +194,19 @@ class Evolution:
                 handled = True
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, self._interrupted)
-            if workers is not None and (self._stopping.stop is not None or self._interrupts):
+            if workers is not None and (self._over() or self._interrupts):
                 workers.request_shutdown()
             await asyncio.sleep(WATCH_SECONDS)
+
+    def _over(self) -> bool:
+        """Whether to stop now: at once on a halt, else once what is at work has ended, and no later than it must."""
+        stop = self._stopping.stop
+        if stop is None or stop.halted:
+            return stop is not None
+        self._stopped_turns += 1
+        self._quiet_turns = 0 if any(self._stubs.iterdir()) else self._quiet_turns + 1
+        late = self._stopped_turns * WATCH_SECONDS > self._config.evaluator.timeout
+        return late or self._quiet_turns * WATCH_SECONDS > QUIET_SECONDS
 
     def _interrupted(self, number: int, frame: object) -> None:
         self._interrupts += 1
