@@ -28,8 +28,8 @@ CODES = {
     "flood": "import sys\nwhile True: sys.stdout.write('x' * 4096)",
     "write": "open('/out/a', 'wb').write(b'aa'); open('/out/claim.json', 'wb').write(b'{}')",
     "write more": "open('/out/a', 'wb').write(b'aa'); open('/out/b', 'wb').write(b'b')",
-    "spawn": "import os, sys, time\nsys.stdin.read(1)\nfor n in range(2):\n    os.fork() or time.sleep(60)\n"
-    "os.write(1, b'.')\ntime.sleep(60)",
+    "spawn": "import os, sys, time\nos.write(1, b'.')\nsys.stdin.read(1)\n"
+    "for n in range(2):\n    os.fork() or time.sleep(60)\nos.write(1, b'.')\ntime.sleep(60)",
     "leave": "import os, time\nfor n in range(2):\n    if os.fork() == 0: os.setsid(); time.sleep(60)",
     "touch": "open('/decoy', 'w').close(); import time; time.sleep(60)",
 }
@@ -83,6 +83,7 @@ def leave(room: Room) -> int:
 
 
 def spawn(room: Room) -> int:
+    os.write(room.stdout, b".")
     os.read(room.stdin, 1)
     room.left_running = 2
     os.write(room.stdout, b".")
@@ -209,14 +210,22 @@ def test_the_wall_ends_a_run(kit: Kit) -> None:
     assert kit.start("stay").wait(timeout=0.2).reason == "wall"
 
 
+def heard(kit: Kit, seconds: float, **changes: Any) -> Running:
+    """A subject that waits, was heard, and whose time began."""
+    running = kit.start("echo", "answer", waits=True, **changes)
+    running.send(b"x", 5)
+    assert running.receive(5) == b"x"
+    running.begin(seconds)
+    return running
+
+
 def test_what_waits_is_held_by_its_lease_until_its_time_begins(kit: Kit) -> None:
     running = kit.start("stay", limits=replace(LIMITS, wall_seconds=0.3), waits=True)
     until = time.monotonic() + 0.8
     while time.monotonic() < until:
         assert running.tick(), "nothing counts yet"
         time.sleep(0.05)
-    running.begin(60)
-    end = running.wait()
+    end = heard(kit, 60, limits=replace(LIMITS, wall_seconds=0.3)).wait()
     assert (end.reason, end.wall_seconds < 0.8) == ("wall", True), "its own limit stands above what was asked"
     idle = kit.start("stay", lease_seconds=0.2, waits=True)
     time.sleep(0.5)
@@ -224,8 +233,7 @@ def test_what_waits_is_held_by_its_lease_until_its_time_begins(kit: Kit) -> None
 
 
 def test_init_itself_ends_what_overstays_after_its_time_began(kit: Kit) -> None:
-    running = kit.start("stay", limits=replace(LIMITS, wall_seconds=60), waits=True)
-    running.begin(0.1)
+    running = heard(kit, 0.1, limits=replace(LIMITS, wall_seconds=60))
     until = time.monotonic() + 5
     while running.tick():
         assert time.monotonic() < until
@@ -235,22 +243,24 @@ def test_init_itself_ends_what_overstays_after_its_time_began(kit: Kit) -> None:
 
 def test_processes_beyond_ours_are_counted_while_it_runs(kit: Kit) -> None:
     running = kit.start("spawn", "answer", waits=True)
+    assert running.receive(5) == b"."
     running.begin(20)
     assert running.beyond() == 0
     running.send(b"x", 5)
-    assert running.receive(5)
+    assert running.receive(5) == b"."
     assert running.beyond() == 2
 
 
 def test_a_kill_need_not_be_waited_for(kit: Kit) -> None:
-    running = kit.start("stay")
-    assert not running.dead()
+    running = heard(kit, 20)
+    assert not running.gone()
     running.kill()
     until = time.monotonic() + 5
-    while not running.dead():
+    while not running.gone():
         assert time.monotonic() < until
-        time.sleep(0.001)
+    assert running.seen().code is None
     assert running.halt("proof").state == stopped(kit)
+    assert running.gone()
 
 
 def test_a_lease_that_runs_out_ends_a_run(kit: Kit) -> None:

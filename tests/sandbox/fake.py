@@ -91,8 +91,11 @@ class FakeRunning:
     def kill(self) -> None:
         self._stop("lost")
 
-    def dead(self) -> bool:
+    def gone(self) -> bool:
         return self._room.stopped.is_set()
+
+    def seen(self) -> Exit:
+        return self._exit or Exit(self._why or "exited", self._code, None, 0.0, 0.0, 0, self.decoys(), b"")
 
     def attest(self) -> Attestation:
         facts = {"backend": "fake", "argv": [*self._spec.argv], "environment": [*sorted(self._spec.environment)]}

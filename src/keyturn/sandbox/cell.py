@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from keyturn.core.errors import Unavailable
 from keyturn.sandbox.cgroups import Leaf
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.port import Receipt, Spec
@@ -74,6 +75,7 @@ class Cell:
         self.said_bytes = 0
         self.out_of_memory = False
         self.namespace = ""
+        self.keepers: frozenset[int] = frozenset()
 
     # -- the lease
 
@@ -135,7 +137,7 @@ class Cell:
 
     # -- the end
 
-    def _pidfds(self) -> tuple[int, ...]:
+    def pidfds(self) -> tuple[int, ...]:
         """Process descriptors of init and of the monitor outside."""
         return tuple(fd for fd in (self.ends.init_pidfd, self.ends.monitor_pidfd) if fd >= 0)
 
@@ -146,7 +148,7 @@ class Cell:
                 return True
             written = self.leaf.kill()
             if not written:
-                for fd in self._pidfds():
+                for fd in self.pidfds():
                     with contextlib.suppress(OSError):
                         signal.pidfd_send_signal(fd, signal.SIGKILL)
                         written = True
@@ -155,7 +157,7 @@ class Cell:
     def target(self) -> Target:
         """This sandbox as something to stop, with process descriptors of its own."""
         with self._lock:
-            inits = () if self.closed else tuple(os.dup(fd) for fd in self._pidfds())
+            inits = () if self.closed else tuple(os.dup(fd) for fd in self.pidfds())
         populated = self.leaf.populated if self.leaf.folder is not None else None
         return Target(f"sandbox {self.id}", self.kill, inits, populated, self.processes)
 
@@ -168,6 +170,16 @@ class Cell:
         places = [place for place in Path("/proc").iterdir() if place.name.isdigit()]
         return [int(place.name) for place in places if process_namespace(place) == self.namespace]
 
+    def subjects(self) -> frozenset[int]:
+        """Every process in it that is neither init nor its monitor; raises `Unavailable` where it cannot be read."""
+        if self.leaf.folder is None:
+            return frozenset(self.processes()) - self.keepers
+        try:
+            found = (self.leaf.folder / "cgroup.procs").read_text().split()
+        except OSError as error:
+            raise Unavailable(f"who lives in a sandbox cannot be read: {error.strerror}", help="try again") from error
+        return frozenset(map(int, found)) - self.keepers
+
     def left_running(self) -> int:
         """How many processes there are beside init and its monitor, who is outside the process namespace."""
         ours = 2 if self.leaf.folder is not None else 1
@@ -179,7 +191,7 @@ class Cell:
 
     def empty(self) -> bool:
         """Whether all of it was seen to be gone, as far as this machine can show."""
-        return self.closed or (exited(self._pidfds()) and (self.leaf.folder is None or not self.leaf.populated()))
+        return self.closed or (exited(self.pidfds()) and (self.leaf.folder is None or not self.leaf.populated()))
 
     def close(self) -> None:
         """Kill what is left and give everything back; idempotent."""

@@ -235,7 +235,8 @@ class Running(Protocol):
     def begin(self, seconds: float) -> None:
         """Let the time of a subject that `waits` count from now: `seconds`, or its spec's wall limit if that is less.
 
-        What lives and what was used so far is taken for ours. Raises `Unavailable` when the sandbox is gone.
+        Only after it was heard: what lives and was used until now is taken for ours. Raises `Unavailable` once it is
+        gone.
         """
         ...
 
@@ -286,11 +287,15 @@ class Running(Protocol):
         ...
 
     def kill(self) -> None:
-        """Write the kill and do not wait; `dead` says when it is done, `wait` how it ended and `halt` proves it."""
+        """Write the kill and do not wait; `gone` says when nothing of the subject lives, `halt` proves all of it."""
         ...
 
-    def dead(self) -> bool:
-        """Whether all of it was seen to be gone, as far as this machine can show."""
+    def gone(self) -> bool:
+        """Whether no process of the subject can do anything any more; our own init may still be on its way out."""
+        ...
+
+    def seen(self) -> Exit:
+        """How it ended as far as is seen now, without waiting; final once the subject is `gone`."""
         ...
 
     def halt(self, why: str) -> Receipt:

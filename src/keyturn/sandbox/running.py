@@ -84,7 +84,7 @@ class BubblewrapRunning:
         cell = self._cell
         invariant(cell.spec.waits and self._ours is None, "only what waits begins, and once")
         self._wall = min(seconds, cell.spec.limits.wall_seconds)
-        self._ours, self._cpu_before = frozenset(cell.processes()), cell.leaf.cpu_seconds() or 0.0
+        self._ours, self._cpu_before = cell.subjects(), cell.leaf.cpu_seconds() or 0.0
         try:
             cell.ends.lease.send(b"B%d" % (self._wall * 1000 + INIT_SPARE_MS), socket.MSG_NOSIGNAL)
         except OSError as error:
@@ -95,7 +95,7 @@ class BubblewrapRunning:
         """How many processes live in it beside ours."""
         if self._ours is None:
             return self._cell.left_running()
-        return len(set(self._cell.processes()) - self._ours)
+        return len(self._cell.subjects() - self._ours)
 
     def tick(self) -> bool:
         """Renew the lease and take in what happened."""
@@ -175,6 +175,10 @@ class BubblewrapRunning:
         left = cell.left_running() if cell.word is not None and not cell.silent else 0
         self._receipt = cell.stop("the run is over")
         cell.hear()
+        return self._seen(left=left, took=took, over=over)
+
+    def _seen(self, *, left: int, took: float, over: bool) -> Exit:
+        cell = self._cell
         cell.drain()
         cell.out_of_memory = cell.out_of_memory or cell.leaf.out_of_memory()
         code, killed_by, cpu = self._word()
@@ -234,9 +238,16 @@ class BubblewrapRunning:
         """Write the kill and do not wait."""
         self._cell.kill()
 
-    def dead(self) -> bool:
-        """Whether all of it was seen to be gone."""
-        return self._cell.empty()
+    def gone(self) -> bool:
+        """Whether no process of the subject can do anything any more: the kernel lists none that is not exiting."""
+        return self._exit is not None or self._cell.closed or not self._cell.subjects()
+
+    def seen(self) -> Exit:
+        """How it ended as far as is seen now."""
+        if self._exit is not None:
+            return self._exit
+        self._cell.hear()
+        return self._seen(left=0, took=boottime() - self._started, over=False)
 
     def halt(self, why: str) -> Receipt:
         """Stop it now, from any thread, and prove it."""

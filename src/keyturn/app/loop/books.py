@@ -14,7 +14,7 @@ from keyturn.core import bounds as limits
 from keyturn.core.bounds import Bounds, Used
 from keyturn.core.finding import Finding
 from keyturn.core.policy import Loop
-from keyturn.core.programs import MISCONDUCT
+from keyturn.core.programs import ADMITTED, MISCONDUCT, REFUSED
 from keyturn.core.terms import Digest
 from keyturn.flow.ports import Alarm, Batch, Judged, Leave
 from keyturn.sandbox.proof import boottime
@@ -120,10 +120,18 @@ class Books:
         """Whether this program was judged in this step, so far as it is known here."""
         return program in self.verdicts or program in self.leave.admitted
 
-    def enter(self, program: Digest, verdict: Verdict, alarms: tuple[Alarm, ...] = ()) -> None:
-        """Enter what became of a program; of two verdicts the later counts, but misconduct is never forgotten."""
+    def enter(
+        self, program: Digest, text: bytes, verdict: Verdict, evidence: bytes, alarms: tuple[Alarm, ...] = ()
+    ) -> None:
+        """Enter what became of a program, and keep what shows it.
+
+        Of two verdicts the later counts, but misconduct is never forgotten.
+        """
+        if text:
+            self.shelf.put(text)
+        self.shelf.put(evidence)
         rules = tuple(dict.fromkeys(finding.rule for finding in verdict.findings))
-        word = "admitted" if verdict.admitted else "refused"
+        word = ADMITTED if verdict.admitted else REFUSED
         self.rows.append(Judged(program, word, rules, verdict.evidence))
         before = self.verdicts.get(program)
         if before is None or not before.misconduct:
@@ -169,7 +177,7 @@ class Books:
             return
         self.batches += 1
         refused = Counter(row.rules[0] for row in batch.programs if row.rules)
-        let_in = sum(row.verdict == "admitted" for row in batch.programs)
+        let_in = sum(row.verdict == ADMITTED for row in batch.programs)
         said = "".join(f", {count} refused by {rule}" for rule, count in refused.most_common())
         bounds, used = self.leave.bounds, self.used()
         spent = f"{used.programs} programs" if bounds is None else f"{used.programs} of {bounds.programs_max} programs"

@@ -120,12 +120,11 @@ class Desk:
         step = self.step
         if self._denied(asked.connection, len(step.seats)):
             return  # others used up the bounds meanwhile: not even a refusal is left
-        verdict = step.judging.unrun(asked.digest, size, found)
-        if 0 < len(asked.data) <= self.bytes_max:
-            step.books.shelf.put(asked.data)
-        step.books.enter(asked.digest, verdict)
-        body = words.findings(verdict.findings)
+        judgement = step.judging.unrun(asked.digest, size, found)
+        body = words.findings(judgement.verdict.findings)
         self.door.send(asked.connection, {"type": "refused", "program": asked.digest, "findings": body})
+        text = asked.data if len(asked.data) <= self.bytes_max else b""
+        step.books.enter(asked.digest, text, judgement.verdict, judgement.evidence)
 
     def judge(self, connection: Connection, message: Message) -> None:
         """Say what an evaluation brought, and be told the verdict."""

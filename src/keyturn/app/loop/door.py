@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import selectors
 import socket
 from collections import deque
@@ -109,7 +110,9 @@ class Door:
 
     def turn(self, timeout_seconds: float) -> None:
         """Wait for something to happen, at most so long, and let it happen; raises what a holder or an act raises."""
-        ready = self._selector.select(0.0 if self._eager else max(0.0, timeout_seconds))
+        if not self._eager and timeout_seconds > 0:
+            select.select([self._selector], [], [], timeout_seconds)  # its own patience counts whole milliseconds
+        ready = self._selector.select(0.0)
         for key, events in ready:
             if isinstance(key.data, Connection):
                 self._serve(key.data, events)

@@ -86,7 +86,7 @@ class LoopImprover:
             self.door,
             self.run,
             Books(loop, leave, shelf, on_programs, self.tell, lambda: time.time_ns() // 1_000_000),
-            Judging(loop, bytes_max, leave.attempt, shelf),
+            Judging(loop, bytes_max, leave.attempt),
             Pool(sealed.backend, spec, sealed.guard, self.warm),
             Reader(self.door, loop, parent=parent[loop.program], bytes_max=bytes_max),
             on_attested,

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keyturn.app.loop.books import Verdict
 from keyturn.app.loop.seat import NO_REPORT, Seat
-from keyturn.app.loop.shelf import Shelf
 from keyturn.core.admission import NOT_RUN, Program, judge
 from keyturn.core.finding import Finding
 from keyturn.core.policy import Loop
 from keyturn.core.terms import Digest, Json
 from keyturn.flow.ports import Alarm
 from keyturn.wire import canonical
+from keyturn.wire.digest import sha256
 
 DIAGNOSTICS_CHARACTERS = 2000
 FINDINGS_KEPT_MAX = 400
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, the document that its digest of the evidence names, and what a safeguard saw."""
+
+    verdict: Verdict
+    evidence: bytes
+    alarms: tuple[Alarm, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Judging:
-    """Judges the programs of one step. Nothing that it writes down is durable before the shelf is synced."""
+    """Judges the programs of one step; each verdict names the document of its evidence, which is still to be kept."""
 
     loop: Loop
     bytes_max: int
     attempt: int
-    shelf: Shelf
 
-    def unrun(self, digest: Digest, size: int, found: tuple[Finding, ...]) -> Verdict:
+    def unrun(self, digest: Digest, size: int, found: tuple[Finding, ...]) -> Judgement:
         """A text that is refused before anything runs."""
         refused = judge(Program(digest, size, found, NOT_RUN), self.loop, self.bytes_max)
         body: dict[str, Json] = {"ended": NOT_RUN, "bytes": size}
-        return self._verdict(digest, refused, NOT_RUN, body)
+        return self._judgement(digest, refused, NOT_RUN, body)
 
-    def ended(self, seat: Seat) -> tuple[Verdict, tuple[Alarm, ...]]:
-        """A program that ran and is dead."""
+    def ended(self, seat: Seat) -> Judgement:
+        """A program that ran and of which nothing lives any more."""
         asked, said = seat.submission, seat.report or NO_REPORT
         decoys = tuple(dict.fromkeys(decoy.name for decoy in seat.exit.decoys)) if seat.exit else ()
         program = Program(
@@ -50,10 +58,10 @@ class Judging:
             said.reasons,
         )
         found = judge(program, self.loop, self.bytes_max)
-        verdict = self._verdict(asked.digest, found, seat.ended, _seen(seat, decoys))
-        return verdict, _alarms(asked.digest, decoys, seat.beyond)
+        judgement = self._judgement(asked.digest, found, seat.ended, _seen(seat, decoys))
+        return replace(judgement, alarms=_alarms(asked.digest, decoys, seat.beyond))
 
-    def _verdict(self, digest: Digest, found: tuple[Finding, ...], ended: str, body: dict[str, Json]) -> Verdict:
+    def _judgement(self, digest: Digest, found: tuple[Finding, ...], ended: str, body: dict[str, Json]) -> Judgement:
         rows: list[Json] = [dict(finding.to_json()) for finding in found[:FINDINGS_KEPT_MAX]]
         document: dict[str, Json] = {
             **body,
@@ -63,12 +71,13 @@ class Judging:
             "verdict": "refused" if found else "admitted",
             "findings": rows,
         }
-        return Verdict(not found, found, self.shelf.put(canonical.encode(document)), ended)
+        evidence = canonical.encode(document)
+        return Judgement(Verdict(not found, found, sha256(evidence), ended), evidence)
 
 
 def _seen(seat: Seat, decoys: tuple[str, ...]) -> dict[str, Json]:
     """Everything that was seen of a run; what its evaluator and the program itself say stands apart."""
-    said, exit, receipt = seat.report or NO_REPORT, seat.exit, seat.receipt
+    said, exit = seat.report or NO_REPORT, seat.exit
     body: dict[str, Json] = {
         "ended": seat.ended,
         "bytes": len(seat.submission.data),
@@ -88,8 +97,6 @@ def _seen(seat: Seat, decoys: tuple[str, ...]) -> dict[str, Json]:
             "memory_bytes_peak": exit.memory_bytes_peak,
         }
         body["stderr"] = exit.diagnostics.decode("utf-8", "replace")[-DIAGNOSTICS_CHARACTERS:]
-    if receipt is not None:
-        body["stopped"] = {"state": receipt.state, "unknown": [*receipt.unknown]}
     return body
 
 

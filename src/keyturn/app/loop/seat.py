@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from keyturn.app.loop.door import Connection
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Digest, Json
-from keyturn.sandbox.port import Exit, Receipt, Running
+from keyturn.sandbox.port import Exit, Running
 from keyturn.sandbox.proof import boottime
 from keyturn.wire import canonical
 from keyturn.wire.digest import sha256
@@ -49,7 +49,7 @@ NO_REPORT = Report({}, (), (), "")
 
 @dataclass(slots=True, eq=False)
 class Seat:
-    """A program at work. `ended` says in one word why it was stopped; `exit` and `receipt` are there once it is dead.
+    """A program at work. `ended` says in one word why it was stopped; `exit` is there once nothing of it lives.
 
     `findings` are those about its text: only where a step merely watches does a program run in spite of them.
     """
@@ -69,7 +69,6 @@ class Seat:
     handed_over: bool = False
     report: Report | None = None
     exit: Exit | None = None
-    receipt: Receipt | None = None
 
     @property
     def until(self) -> float:
@@ -100,21 +99,20 @@ class Seat:
             self.stop("wall")
 
     def stop(self, why: str) -> None:
-        """Count what lives in it and write the kill; what it did is final once it is `dead`."""
+        """Count what lives in it and write the kill; what it did is final once it is `gone`."""
         if self.ended:
             return
         self.ended, self.ended_at = why, boottime()
         self.beyond = self.running.beyond()
         self.running.kill()
 
-    def dead(self) -> bool:
-        """Whether it is over and all of it was seen to be gone; takes in how it ended, once."""
+    def gone(self) -> bool:
+        """Whether it is over and nothing of it was seen to live any more; takes in how it ended, once."""
         if self.exit is not None:
             return True
-        if not self.ended or not self.running.dead():
+        if not self.ended or not self.running.gone():
             return False
-        self.exit = self.running.wait(0.0)
-        self.receipt = self.running.halt(self.ended)
+        self.exit = self.running.seen()
         self.ended = _word(self.ended, self.exit)
         return True
 

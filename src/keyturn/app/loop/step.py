@@ -31,8 +31,11 @@ from keyturn.wire.digest import sha256
 BEAT_SECONDS = 0.25
 """How often, at the least, everything is looked at; with a short lease three times within it."""
 
-DYING_SECONDS = (0.0002, 0.005)
-"""How soon, and how late, a killed program's sandbox is looked at again."""
+SOON_SECONDS, DYING_SECONDS = 0.0002, 0.005
+"""How soon a killed program's sandbox is looked at again, and for how long so often; after that as seldom."""
+
+FILL_SECONDS = 0.03
+"""For how long a new sandbox may wait to be made, so that it does not get in the way of a program that is soon over."""
 
 HALTED, GONE, DECOY = "halted", "worker-gone", "decoy"
 IMPATIENT = frozenset({HALTED, GONE, DECOY})
@@ -68,6 +71,7 @@ class Step:
     cpu_seconds: float = 0.0
     began_at: float = field(default_factory=boottime)
     beat_at: float = 0.0
+    fill_at: float = 0.0
 
     # --- the course of it
 
@@ -137,8 +141,9 @@ class Step:
         moments = [self.beat_at, *(seat.until for seat in self.seats)]
         moments += [moment for moment in (self.books.due_at(), self.reader.tick()) if moment is not None]
         dying = [now - seat.ended_at for seat in self.seats if seat.ended and seat.exit is None]
-        soon, late = DYING_SECONDS
-        moments += [now + min(late, max(soon, since / 8)) for since in dying]
+        moments += [now + (SOON_SECONDS if since < DYING_SECONDS else DYING_SECONDS) for since in dying]
+        if self.fill_at:
+            moments.append(self.fill_at)
         return min(moments) - now
 
     def _beat(self) -> None:
@@ -164,7 +169,7 @@ class Step:
             while self.seats:
                 for seat in list(self.seats):
                     self._mind(seat, boottime())
-                time.sleep(DYING_SECONDS[0])
+                time.sleep(DYING_SECONDS)
             self.books.flush(closing=True)
         except (KeyturnError, Interrupted):
             pass  # what is not logged now is charged when the step goes on
@@ -188,8 +193,17 @@ class Step:
             asked, found = self.waiting.popleft()
             if asked.connection.open and not self._seat(asked, found, warm.running, warm.attested):
                 self.waiting.appendleft((asked, found))
-        if not self.stopped:
-            self.pool.fill(min(len(self.waiting), self.books.loop.batch))
+        self._fill()
+
+    def _fill(self) -> None:
+        """Make up for the sandboxes that were taken, at once where somebody waits."""
+        now, wanted = boottime(), min(len(self.waiting), self.books.loop.batch)
+        if self.stopped or not self.pool.lacks(wanted):
+            self.fill_at = 0.0
+            return
+        self.fill_at = self.fill_at or now + FILL_SECONDS
+        if self.waiting or not self.seats or now >= self.fill_at:
+            self.pool.fill(wanted)
 
     def _turn_away(self, lacking: tuple[Finding, ...]) -> None:
         """The bounds are used up: whoever waits is stopped, and the loop with them."""
@@ -257,12 +271,12 @@ class Step:
         self._stop(seat, word)
 
     def _mind(self, seat: Seat, now: float) -> None:
-        """Judge who is dead and whose evaluator has been heard, or need not be heard any more."""
+        """Judge of whom nothing lives and whose evaluator has been heard, or need not be heard any more."""
         if not seat.ended and now >= seat.until:
             self.look(seat)
         if not seat.ended:
             return
-        if not seat.dead():
+        if not seat.gone():
             if now > seat.ended_at + PROOF_SECONDS_MAX:
                 raise Unavailable(
                     f"a killed program was not seen to be gone within {PROOF_SECONDS_MAX:.0f} seconds",
@@ -274,21 +288,19 @@ class Step:
             self._judge(seat)
 
     def _judge(self, seat: Seat) -> None:
-        """The verdict on a program that is dead: told at once, entered for the log, and its sandbox given back."""
+        """The verdict on a program that is gone: told at once, entered for the log, and its sandbox given back."""
         self.cpu_seconds += seat.exit.cpu_seconds if seat.exit else 0.0
         if seat.ended in UNEXPLAINED:
             with self.sealed.guard():  # whoever halted by their own hand has latched: then this is no verdict
                 pass
-        verdict, alarms = self.judging.ended(seat)
-        asked = seat.submission
-        answer = words.judged(verdict, shadow=self.books.shadow)
+        judgement, asked = self.judging.ended(seat), seat.submission
+        answer = words.judged(judgement.verdict, shadow=self.books.shadow)
         if self.at.pop(asked.connection, None) is not None:
             if seat.report is not None:
                 self.door.send(asked.connection, answer)
             elif asked.connection.open:
                 self.answers[asked.connection] = answer
-        self.books.shelf.put(asked.data)
-        self.books.enter(asked.digest, verdict, alarms)
+        self.books.enter(asked.digest, asked.data, judgement.verdict, judgement.evidence, judgement.alarms)
         self.seats.remove(seat)
         self._let_go(seat)
 
@@ -299,5 +311,4 @@ class Step:
     def _let_go(self, seat: Seat) -> None:
         """Kill what may be left, and give everything back behind everybody's back."""
         self._unwatch(seat)
-        seat.running.kill()
         self.pool.clear(seat.running)

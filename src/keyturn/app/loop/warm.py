@@ -46,21 +46,32 @@ class Pool:
     brooms: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "keyturn-clear"))
     coming: list[Future[Warm]] = field(default_factory=list)
     ready: list[Warm] = field(default_factory=list)
+    clearing: list[Future[None]] = field(default_factory=list)
     faults: int = 0
 
     def fill(self, wanted: int = 0) -> None:
         """Begin to make as many as are lacking."""
-        for _ in range(max(self.size, wanted) - len(self.ready) - len(self.coming)):
+        for _ in range(self.lacks(wanted)):
             made = self.hands.submit(make, self.backend, self.spec, self.guard)
             made.add_done_callback(lambda _: os.eventfd_write(self.bell, 1))
             self.coming.append(made)
 
+    def lacks(self, wanted: int = 0) -> int:
+        """How many are neither there nor on their way, though as many as `wanted` are asked for at once."""
+        return max(0, max(self.size, wanted) - len(self.ready) - len(self.coming))
+
     def gather(self) -> None:
-        """Take in what was made; raises what kept it from being made, `Interrupted` at once, faults when they last."""
+        """Take in what was made; raises what kept it from being made, `Interrupted` at once, faults when they last.
+
+        Raises `Unavailable` as well where a sandbox that was used could not be seen to end.
+        """
         try:
             os.eventfd_read(self.bell)
         except BlockingIOError:
             pass
+        for cleared in [each for each in self.clearing if each.done()]:
+            self.clearing.remove(cleared)
+            cleared.result()
         for made in [each for each in self.coming if each.done()]:
             self.coming.remove(made)
             fault = made.exception()
@@ -89,8 +100,9 @@ class Pool:
                 self.clear(warm.running)
 
     def clear(self, running: Running) -> None:
-        """Kill what is left and give everything back, without anybody waiting for it."""
-        self.brooms.submit(running.close)
+        """Kill what is left, have it proven, and give everything back, without anybody waiting for it."""
+        running.kill()
+        self.clearing.append(self.brooms.submit(_cleared, running))
 
     def close(self) -> None:
         """Kill and clear every one of them, and wait for whatever is being cleared."""
@@ -100,11 +112,17 @@ class Pool:
         for made in [each for each in self.coming if not each.cancelled() and each.exception() is None]:
             self.ready.append(made.result())
         for running in [each.running for each in self.ready if each.running is not None]:
-            running.kill()
             self.clear(running)
         self.coming, self.ready = [], []
         self.brooms.shutdown(wait=True)
         os.close(self.bell)
+
+
+def _cleared(running: Running) -> None:
+    receipt = running.halt("its program was judged")
+    running.close()
+    if receipt.init_exited_ms is None:
+        raise Unavailable(f"{receipt.scope} was not seen to end: {'; '.join(receipt.unknown)}", help="`keyturn doctor`")
 
 
 def make(backend: Backend, spec: Spec, guard: Callable[[], AbstractContextManager[None]]) -> Warm:
