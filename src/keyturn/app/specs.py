@@ -5,7 +5,9 @@ It describes and stages; nothing here starts anything.
 
 from __future__ import annotations
 
+import py_compile
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,17 +30,27 @@ DECOYS = (
 RUNNER = "/runner"
 """Where a loop's program finds our runner, in its trials as in its loop."""
 
+COMPILED, CACHED = "program.pyc", f"__pycache__/values.{sys.implementation.cache_tag}.pyc"
+UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
+"""Nobody but us could have changed the source that lies beside it, and the folder is shown read-only."""
+
 OUT_SPARE = 1 << 20
 
 
 def stage_runner(folder: Path) -> Path:
-    """Our runner in a folder of its own, as installed with this governor; an older one is replaced."""
+    """Our runner in a folder of its own, as installed with this governor; an older one is replaced.
+
+    It is compiled here, once, because every program starts it anew.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name, source in (("program.py", ALONE / "program.py"), ("values.py", Path(values.__file__))):
-        (folder / name).write_bytes(source.read_bytes())
-        (folder / name).chmod(0o644)
-    folder.chmod(0o755)  # nothing in it is secret, and what everyone may read need not be copied for each sandbox
+    for source, compiled in ((ALONE / "program.py", COMPILED), (Path(values.__file__), CACHED)):
+        place = folder / source.name
+        place.write_bytes(source.read_bytes())
+        seen = f"{RUNNER}/{source.name}"
+        py_compile.compile(str(place), str(folder / compiled), seen, doraise=True, invalidation_mode=UNCHECKED)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # what everyone may read need not be copied for each sandbox
     return folder
 
 
@@ -75,7 +87,7 @@ def waiting(policy: Policy, runtime: Runtime, runner: Path, *, seconds: float) -
     """A runner that waits for one of a loop's programs."""
     return Spec(
         purpose="answer",
-        argv=("python", "-I", f"{RUNNER}/program.py"),
+        argv=("python", "-I", f"{RUNNER}/{COMPILED}"),
         runtime=runtime,
         mounts=(Mount(runner, RUNNER),),
         limits=limits(policy, wall_seconds=seconds),
