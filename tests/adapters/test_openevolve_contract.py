@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+import json
 import pickle
 import tomllib
 from collections.abc import Callable, Mapping
@@ -352,3 +353,29 @@ def test_the_best_program_is_what_upstream_tracks() -> None:
     population.add(program("a"), target_island=0)
     require(population.get(population.best_program_id).id == "a", "the best program is tracked otherwise")
     require(population.get_best_program().id == "a", "`get_best_program` gives another one")
+
+
+def test_a_saved_population_is_laid_out_as_we_sift_it(tmp_path: Path) -> None:
+    population = database(lambda *_: True)
+    population.add(program("a"), target_island=0)
+    population.add(program("b", "x = 2"), target_island=0)
+    population.save(str(tmp_path), 7)
+    read = {file.stem: json.loads(file.read_text()) for file in (tmp_path / "programs").glob("*.json")}
+    require(
+        {id: body["code"] for id, body in read.items()} == {"a": "x = 1", "b": "x = 2"}, "programs are saved otherwise"
+    )
+    about = json.loads((tmp_path / "metadata.json").read_text())
+    require(about.get("best_program_id") == "a", "the best of a saved population is named otherwise")
+    (tmp_path / "programs" / "a.json").unlink()
+    again = database(lambda *_: True)
+    again.load(str(tmp_path))
+    require(set(again.programs) == {"b"}, "a program that was taken out of a saved population comes back")
+    require(again.get_best_program().id == "b", "without its best, a saved population has none")
+    require(again.last_iteration == 7, "a saved population does not say how far it came")
+
+
+def test_what_we_ask_of_a_controller_is_there() -> None:
+    require(names(Evaluator.evaluate_program) == ["program_code", "program_id"], "a program is evaluated otherwise")
+    source = inspect.getsource(OpenEvolve.__init__)
+    for held in ("self.evaluator = Evaluator(", "self.database = ProgramDatabase(", "self.parallel_controller = None"):
+        require(held in source, f"a controller no longer holds `{held.split(' =')[0]}`")

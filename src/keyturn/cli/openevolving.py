@@ -18,9 +18,11 @@ from typing import Any
 from keyturn.app import Project, openevolve
 from keyturn.cli import context
 from keyturn.cli.screen import Screen, Sheet, count, safe
+from keyturn.cli.screens import loop as loop_screen
 from keyturn.cli.screens import policy as policies
 from keyturn.cli.screens import waiting as waits
 from keyturn.core import agenda
+from keyturn.core.bounds import Bounds, Used
 from keyturn.core.errors import KeyturnError, Unavailable
 
 EVERY_SECONDS = 5.0
@@ -119,8 +121,8 @@ class View:
     admitted: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     best: float | None = None
-    bounds: dict[str, Any] | None = None
-    used: dict[str, Any] = field(default_factory=dict)
+    bounds: Bounds | None = None
+    used: Used = field(default_factory=Used)
     interrupted: bool = False
     ended: dict[str, Any] = field(default_factory=dict)
     shown_at: float = 0.0
@@ -140,53 +142,46 @@ class View:
             self.ended = message
 
     def _started(self, message: dict[str, Any]) -> None:
-        bounds, used = message.get("bounds"), message.get("used")
-        self.bounds = bounds if isinstance(bounds, dict) else None
-        self.used = used if isinstance(used, dict) else {}
+        bounds = message.get("bounds")
+        self.bounds = Bounds.from_json(bounds) if isinstance(bounds, dict) else None
+        self._uses(message)
         goes = "goes on with" if message.get("resumed") else "starts"
-        leave = "shadow mode: nothing is bounded, nothing is held" if self.bounds is None else spending(self)
-        self.screen.line(f"generation {safe(message.get('generation'), 12)} {goes} its run; {leave}")
+        leave = "in shadow mode: nothing is bounded and nothing held" if self.bounds is None else "under its warrant"
+        self.screen.line(f"generation {safe(message.get('generation'), 12)} {goes} its run, {leave}")
+        for name, text in self.spent():
+            self.screen.line(f"   {name}: {text}")
 
     def _judged(self, message: dict[str, Any]) -> None:
-        rules, used, best = message.get("rules"), message.get("used"), message.get("best")
+        rules, best = message.get("rules"), message.get("best")
         if message.get("admitted") is True:
             self.admitted += 1
         else:
             self.refused[str(rules[0]) if isinstance(rules, list) and rules else "unknown"] += 1
-        self.used = used if isinstance(used, dict) else self.used
+        self._uses(message)
         self.best = float(best) if isinstance(best, int | float) else self.best
         now = time.monotonic()
         if self.screen.colour or now - self.shown_at >= EVERY_SECONDS:
             self.shown_at = now
             self.screen.progress(self.line())
 
+    def _uses(self, message: dict[str, Any]) -> None:
+        used = message.get("used")
+        self.used = Used.from_json(used) if isinstance(used, dict) else self.used
+
     def line(self) -> str:
-        """Where the run stands, in one line."""
+        """Where the run stands, in one line; the counts of rules last, for they may be cut."""
         best = "none yet" if self.best is None else f"{self.best:.4f}"
+        refused = ", ".join(f"{number} by {safe(rule, 40)}" for rule, number in self.refused.most_common())
         judged = f"{count(self.admitted + sum(self.refused.values()), 'program')}: {self.admitted} admitted"
-        return f"{judged}, {sum(self.refused.values())} refused; best score {best}; {spending(self)}"
+        most = f" of {self.bounds.programs_max:,}" if self.bounds is not None else ""
+        spent = f"{self.used.programs:,}{most} used"
+        return f"{judged}, {sum(self.refused.values())} refused; best {best}; {spent}" + (
+            f"; {refused}" if refused else ""
+        )
 
-
-FIGURES = (
-    ("programs", "programs_max", "programs"),
-    ("wall_seconds", "wall_seconds_max", "seconds"),
-    ("requests", "requests_max", "requests"),
-    ("tokens", "tokens_max", "tokens"),
-    ("usd", "usd_max", "US dollars"),
-)
-
-
-def spending(view: View) -> str:
-    """What is used of each bound; one that is not given is said to be none."""
-    return ", ".join(_spent(view, *row) for row in FIGURES)
-
-
-def _spent(view: View, name: str, most: str, noun: str) -> str:
-    used = view.used.get(name, 0)
-    known = isinstance(used, int | float)
-    said = f"{used:.{2 if name == 'usd' else 0}f}" if known else "unreported"
-    bound = (view.bounds or {}).get(most) or 0
-    return f"{said} of {bound:g} {noun}" if bound else f"{said} {noun} (not bounded)"
+    def spent(self) -> list[tuple[str, str]]:
+        """What is used of each bound; in shadow mode there are none."""
+        return list(loop_screen.rows(self.bounds, self.used)) if self.bounds is not None else []
 
 
 def _ended(args: argparse.Namespace, view: View, project: Project) -> int:
@@ -195,7 +190,7 @@ def _ended(args: argparse.Namespace, view: View, project: Project) -> int:
     if kind == "error":
         fault = KeyturnError(str(view.ended.get("message")), help=str(view.ended.get("help") or ""))
         fault.exit_code = int(view.ended.get("exit_code") or 1)
-        if not args.json:
+        if view.admitted or view.refused:
             view.screen.line(view.line())
         raise fault
     if kind == "interrupted":
@@ -203,17 +198,22 @@ def _ended(args: argparse.Namespace, view: View, project: Project) -> int:
     state, now = project.state(), context.now()
     step = waits.behind(state, now)
     what = waits.waiting(state, step, now)
-    shadow = bool(view.ended.get("shadow"))
-    code = 6 if isinstance(step, agenda.Halted) else 0 if shadow else 1
+    word, sentence, commands = what.word, what.sentence, what.commands
+    shadow, ended = bool(view.ended.get("shadow")), kind == "outcome" and not view.ended.get("candidate")
+    if shadow:
+        word, sentence, commands = "SHADOW", "the loop ran by itself; nothing was held and nothing issued", ()
+    elif ended and isinstance(step, agenda.Improve):
+        word, sentence, commands = "ENDED", "the run ended without a candidate; nothing waits for people", ()
+    code = 6 if isinstance(step, agenda.Halted) else int(not (shadow or ended or view.ended.get("released")))
     if args.json:
-        body = {"word": what.word, "waits_for": what.sentence, "next": [command for command, _ in what.commands]}
+        body = {"word": word, "waits_for": sentence, "next": [command for command, _ in commands]}
         seen = {"admitted": view.admitted, "refused": dict(view.refused), "best": view.best, "used": view.used}
         context.emit({**body, "run": view.ended, "programs": seen, "exit_code": code, "banners": waits.banners(state)})
         return code
     sheet = context.sheet()
-    waits.head(sheet, state, "SHADOW" if shadow else what.word, what.sentence, waits.TONES.get(what.word, ""))
+    waits.head(sheet, state, word, sentence, waits.TONES.get(word, ""))
     _told(sheet, view)
-    for command, note in what.commands:
+    for command, note in commands:
         sheet.command(command, note)
     context.out(sheet)
     return code
@@ -225,7 +225,8 @@ def _told(sheet: Sheet, view: View) -> None:
     sheet.entry("programs", f"{view.admitted} admitted, {sum(view.refused.values())} refused")
     for rule, number in view.refused.most_common():
         sheet.entry("", f"{number} by {safe(rule, 60)}")
-    sheet.entry("spent", spending(view))
+    for name, text in view.spent():
+        sheet.entry(name, text, "yellow" if loop_screen.UNBOUNDED in text else "")
     if view.best is not None:
         sheet.entry("best", f"{view.best:.4f}, by the loop's own score")
     if ended.get("candidate"):
