@@ -84,9 +84,11 @@ def show(sheet: Sheet, state: State, dossier: Dossier, now: Instant) -> None:
 
 
 def summary(sheet: Sheet, state: State, dossier: Dossier, now: Instant) -> None:
-    """The verdict and the evidence only: what somebody sees once more before the key is used."""
+    """The verdict and the evidence, or the leave asked for: what somebody sees once more before the key is used."""
     word, tone, sentence = verdict(state, dossier, now)
     head(sheet, state, word, sentence, tone)
+    if dossier.gate == Gate.TRAIN:
+        loop.leave(sheet, dossier.document)
     evidence.table(sheet, [measure_of(row) for row in rows_of(dossier.document.get("evidence"))])
     body = _mapping(dossier.document.get("candidate"))
     sheet.line(f"  dossier  {dossier.digest.removeprefix('sha256:')}")
