@@ -179,3 +179,14 @@ def test_the_figures_of_a_broken_dossier_are_not_taken_for_more(terminal: Termin
     fits(out)
     with pytest.raises(MalformedInput):
         Bounds.from_json({"programs_max": "\x1b[2J9999"})
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("dossier", "show"), ("candidate", "show", "c1"), ("log", "list"), ("lineage", "show")]
+)
+def test_what_is_shown_of_a_loop_can_also_be_read_by_a_program(terminal: Terminal, words: tuple[str, ...]) -> None:
+    code, body = terminal.json(*words)
+    assert code == 0
+    if words == ("status",):
+        assert body["warrant"]["bounds"] == LEAVE.to_json()
+        assert body["warrant"]["spent"] == Used(9, 125.0, 7, 14_000, 0.5).to_json()
