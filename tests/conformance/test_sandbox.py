@@ -253,11 +253,13 @@ def test_processes_beyond_ours_are_counted_while_it_runs(kit: Kit) -> None:
 
 def test_a_kill_need_not_be_waited_for(kit: Kit) -> None:
     running = heard(kit, 20)
+    assert running.alive()
     assert not running.gone()
     running.kill()
     until = time.monotonic() + 5
     while not running.gone():
         assert time.monotonic() < until
+    assert not running.alive()
     assert running.seen().code is None
     assert running.halt("proof").state == stopped(kit)
     assert running.gone()

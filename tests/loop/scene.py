@@ -19,6 +19,7 @@ from keyturn import app
 from keyturn.app.connect4 import person_text
 from keyturn.app.founding import found, new_key
 from keyturn.app.loop.serve import Served, serve
+from keyturn.core import agenda
 from keyturn.core.bounds import Bounds
 from keyturn.core.errors import KeyturnError
 from keyturn.core.state import State
@@ -136,12 +137,7 @@ class Scene:
 
     def warrant(self, programs: int = 1000, *, wall_seconds: int = 3600, candidates: int = 1, **more: Any) -> None:
         """Give leave for a loop; the lineage is founded first where it is not."""
-        if self.project.state().lineage is None:
-            for _ in range(2):
-                step = self.project.run()
-                dossier = getattr(step, "dossier", None)
-                if dossier is not None and self.project.state().lineage is None:
-                    self.project.decide(dossier.digest, self.who(), decision="approve", reason="a test")
+        self.found()
         self.project.give_warrant(
             self.who(),
             candidates=candidates,
@@ -150,6 +146,13 @@ class Scene:
             loop=Bounds(programs, wall_seconds, **more),
             reason="a test",
         )
+
+    def found(self) -> None:
+        """Found the lineage, which ada has to sign for."""
+        while self.project.state().lineage is None:
+            step = self.project.run()
+            if isinstance(step, agenda.Hold):
+                self.project.decide(step.dossier.digest, self.who(), decision="approve", reason="a test")
 
     @contextmanager
     def serving(self, *, shadow: bool = False, warm: int = 2) -> Iterator[Scene]:

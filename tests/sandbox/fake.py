@@ -85,6 +85,9 @@ class FakeRunning:
         self._wall = min(seconds, self._spec.limits.wall_seconds)
         self._began, self._started = True, time.monotonic()
 
+    def alive(self) -> bool:
+        return self._began and self._why is None and self._code is None
+
     def beyond(self) -> int:
         return self._room.left_running if self._why is None and self._exit is None else 0
 

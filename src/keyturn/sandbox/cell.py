@@ -22,6 +22,7 @@ from keyturn.sandbox.port import Receipt, Spec
 from keyturn.sandbox.proof import Target, boottime, exited, stop
 
 WORD_BYTES_MAX = 4096
+PF_EXITING = 0x4
 READ_BYTES = 65536
 SAID_BYTES_MAX = 1 << 20
 """How much a subject that `waits` may write to stderr before nobody listens any more: many of them share one thread."""
@@ -54,6 +55,15 @@ def process_namespace(place: Path) -> str:
         return str((place / "ns" / "pid").readlink())
     except OSError:
         return ""
+
+
+def lives(pid: int) -> bool:
+    """Whether a process has not begun to exit, which is marked before any of its descriptors is closed."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    return not int(fields[6]) & PF_EXITING
 
 
 class Cell:

@@ -240,6 +240,10 @@ class Running(Protocol):
         """
         ...
 
+    def alive(self) -> bool:
+        """Whether what lived at `begin` still does: an end shows here before anybody else could tell of it."""
+        ...
+
     def beyond(self) -> int:
         """How many processes live in it beside those that lived at `begin`; without a `begin`, beside ours."""
         ...

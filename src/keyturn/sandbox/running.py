@@ -13,7 +13,7 @@ from collections.abc import Callable
 from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Tier
 from keyturn.sandbox.attest import Subject, attest
-from keyturn.sandbox.cell import READ_BYTES, Cell
+from keyturn.sandbox.cell import READ_BYTES, Cell, lives
 from keyturn.sandbox.collect import collect
 from keyturn.sandbox.command import INIT_SPARE_MS
 from keyturn.sandbox.port import CLAIM, Attestation, Collected, DecoyOpened, Exit, Reason, Receipt
@@ -90,6 +90,10 @@ class BubblewrapRunning:
         except OSError as error:
             raise Unavailable("the waiting sandbox has ended", help="take another one") from error
         self._started = boottime()
+
+    def alive(self) -> bool:
+        """Whether what lived at `begin` still does."""
+        return bool(self._ours) and all(map(lives, self._ours or ()))
 
     def beyond(self) -> int:
         """How many processes live in it beside ours."""

@@ -11,7 +11,6 @@ from keyturn.app.loop.door import Connection, Door
 from keyturn.app.loop.inbox import Message
 from keyturn.app.loop.seat import Submission
 from keyturn.app.loop.step import GONE, Step
-from keyturn.core.admission import ALIVE
 from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import Finding
 from keyturn.core.programs import MISCONDUCT
@@ -136,7 +135,7 @@ class Desk:
         if seat is None or not seat.handed_over or seat.report is not None:
             raise MalformedInput("no program of this connection waits to be judged", help="hand one in first")
         seat.report = words.report(message.header)
-        step.end(seat, ALIVE)
+        step.end_well(seat)
 
     def request(self, connection: Connection, message: Message) -> None:
         """Ask whether the loop may send one more request of its own."""

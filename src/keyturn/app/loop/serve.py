@@ -166,9 +166,11 @@ def answer(served: Served) -> dict[str, Json]:
 
 def _found(served: Served) -> tuple[Finding, ...]:
     """What stands between what the loop made and its release."""
+    attempt = served.attempt
     if served.candidate is None:
-        detail = served.attempt.detail if served.attempt else ""
-        return (Finding("lineage_must_be_complete", detail, "serve the loop again"),) if detail else ()
+        if attempt is None or attempt.outcome != "refused":
+            return ()
+        return (Finding("lineage_must_be_complete", attempt.detail, "serve the loop again"),)
     if served.candidate.findings:
         return tuple(_finding(row) for row in served.candidate.findings)
     return () if served.released else why(served.step)

@@ -19,6 +19,7 @@ from keyturn.app.loop.reader import Reader
 from keyturn.app.loop.seat import Seat, Submission, frames_in, seed_of
 from keyturn.app.loop.warm import Pool
 from keyturn.app.sealed import Sealed
+from keyturn.core.admission import ALIVE
 from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Digest, Json
@@ -270,6 +271,12 @@ class Step:
         self.look(seat)
         self._stop(seat, word)
 
+    def end_well(self, seat: Seat) -> None:
+        """Kill a program that was asked all that it shall be; one that is dead already is left to say how it died."""
+        self.look(seat)
+        if not seat.ended and seat.running.alive():
+            self._stop(seat, ALIVE)
+
     def _mind(self, seat: Seat, now: float) -> None:
         """Judge of whom nothing lives and whose evaluator has been heard, or need not be heard any more."""
         if not seat.ended and now >= seat.until:
@@ -290,7 +297,7 @@ class Step:
     def _judge(self, seat: Seat) -> None:
         """The verdict on a program that is gone: told at once, entered for the log, and its sandbox given back."""
         self.cpu_seconds += seat.exit.cpu_seconds if seat.exit else 0.0
-        if seat.ended in UNEXPLAINED:
+        if seat.ended in UNEXPLAINED and not self.stopped:
             with self.sealed.guard():  # whoever halted by their own hand has latched: then this is no verdict
                 pass
         judgement, asked = self.judging.ended(seat), seat.submission
