@@ -95,9 +95,9 @@ def test_without_leave_the_run_says_how_to_give_it(scene: Scene, capsys: pytest.
     ("name", "text", "said"),
     [
         ("evaluator.py", "def evaluate(:\n", "SyntaxError: invalid syntax"),
-        ("evaluator.py", "x = 1\n", "has no function `evaluate`"),
-        ("held_out.py", "x = 1\n", "has no function `check`"),
-        ("config.yaml", "llm: {model: m}\n", "Invalid config key 'llm.model'"),
+        pytest.param("evaluator.py", "x = 1\n", "has no function `evaluate`", marks=pytest.mark.slow),
+        pytest.param("held_out.py", "x = 1\n", "has no function `check`", marks=pytest.mark.slow),
+        pytest.param("config.yaml", "llm: {model: m}\n", "Invalid config key 'llm.model'", marks=pytest.mark.slow),
         ("config.yaml", "max_iterations: 3\n", "the configuration names no model"),
     ],
 )

@@ -21,6 +21,7 @@ def test_the_best_of_what_was_admitted_is_held_for_people(scene: Scene) -> None:
         ("admitted", ()), ("admitted", ()), ("refused", ("checks_must_pass",)), ("admitted", ()),
     ]  # fmt: skip  # a list in one row
     assert (ended["type"], ended["step"], ended["released"]) == ("outcome", "Hold", False), ended
+    assert "stopping" not in {message["type"] for message in scene.said}
     state = scene.project.state()
     candidate = state.candidates[ended["candidate"]]
     assert candidate.claim["score"] == candidate.claim["combined_score"] == pytest.approx(0.35)
@@ -57,6 +58,7 @@ def test_what_is_no_program_and_what_gives_no_score_is_refused_and_the_run_goes_
     assert spent.usd is None, "nobody knows what the request cost that was given up"
 
 
+@pytest.mark.slow
 def test_a_program_that_was_refused_is_not_run_again(scene: Scene) -> None:
     scene.warrant()
     failing = evolved("def solve(n):\n    raise ValueError(n)\n")
@@ -66,6 +68,7 @@ def test_a_program_that_was_refused_is_not_run_again(scene: Scene) -> None:
     assert len(scene.judged()) == 3
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_down_is_named_and_the_step_goes_on_later(scene: Scene) -> None:
     scene.warrant()
     ended = scene.run(iterations=2)
@@ -92,6 +95,7 @@ def test_a_run_whose_warrant_is_used_up_stops_and_proposes_what_it_has(scene: Sc
     assert scene.project.state().warrant.spent.programs == 3
 
 
+@pytest.mark.slow
 def test_after_the_last_request_nothing_runs_any_more(scene: Scene) -> None:
     scene.warrant(requests_max=3)
     with answering(*[times(factor) for factor in range(2, 60)]) as endpoint:
@@ -131,6 +135,7 @@ def test_a_first_program_that_is_refused_stops_the_run_with_its_reasons(scene: S
     )
 
 
+@pytest.mark.slow
 def test_in_shadow_everything_enters_and_what_would_be_refused_is_on_record(scene: Scene) -> None:
     with answering(evolved("def solve(n):\n    return 99\n")) as endpoint:
         ended = scene.run(endpoint.url, iterations=2, shadow=True)
@@ -139,6 +144,7 @@ def test_in_shadow_everything_enters_and_what_would_be_refused_is_on_record(scen
     assert scene.project.state().lineage.parent.number == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_takes_its_program_with_it_and_the_run_ends_with_what_it_has(scene: Scene) -> None:
     scene.warrant()
     evaluator = (scene.root / "example" / "evaluator.py").read_text()
@@ -169,6 +175,7 @@ def evaluate_stage2(program_path):
 """
 
 
+@pytest.mark.slow
 def test_the_stages_of_a_cascade_share_one_sandbox_and_the_last_one_is_judged(scene: Scene) -> None:
     scene.warrant()
     scene.write("evaluator.py", (scene.root / "example" / "evaluator.py").read_text() + STAGES)
@@ -181,6 +188,7 @@ def test_the_stages_of_a_cascade_share_one_sandbox_and_the_last_one_is_judged(sc
     }  # fmt: skip  # a claim in one row
 
 
+@pytest.mark.slow
 def test_the_same_answers_on_one_worker_judge_the_same_programs_in_the_same_order(scene: Scene, tmp_path: Path) -> None:
     scene.warrant()
     twin = Scene(tmp_path / "twin", tmp_path / "twin" / "keys")

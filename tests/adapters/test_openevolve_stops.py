@@ -40,6 +40,7 @@ def test_a_halt_from_elsewhere_ends_the_whole_run_its_processes_included(scene: 
     assert scene.project.state().halt is not None
 
 
+@pytest.mark.slow
 def test_a_halt_does_not_wait_for_an_endpoint(scene: Scene) -> None:
     scene.warrant()
 
@@ -56,7 +57,7 @@ def test_a_person_who_breaks_off_can_go_on_from_what_was_saved(scene: Scene) -> 
     scene.warrant()
 
     def interrupt(message: dict[str, Any], loop: openevolve.Loop) -> None:
-        if len(scene.programs()) == 3:
+        if message["type"] == "program" and len(scene.programs()) == 3:
             loop.interrupt()
 
     with answering(times(2), times(3), *[times(1)] * 60) as endpoint:
@@ -80,6 +81,7 @@ def _forge(saved: Path, code: str, score: float) -> None:
     (saved / "programs" / "forged.json").write_text(json.dumps(body))
 
 
+@pytest.mark.slow
 def test_what_a_crash_kept_from_the_log_is_judged_anew(scene: Scene) -> None:
     scene.warrant()
 

@@ -163,6 +163,7 @@ class Run(Worker):
                 elif frame.get("type") == "stop":
                     self._told(stopped(frame))
                 else:
+                    self._over = self._over or frame.get("type") == "outcome"  # after it the governor hangs up
                     self._answers.put(frame)
         except (Stopped, MalformedInput) as error:
             gone = error if isinstance(error, Stopped) else Stopped(error.message)
