@@ -8,6 +8,7 @@ import random
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ Make = Callable[..., Scene]
 SQUARE = evolved("def solve(n):\n    return n * n\n")
 
 
-def run_one(client: Client, text: str, score: float = 1.0) -> dict[str, object]:
+def run_one(client: Client, text: str, score: float = 1.0) -> dict[str, Any]:
     """Hand a program in, call it once, and have it judged."""
     assert client.program(text)["type"] == "running"
     calls = client.calls()
@@ -183,7 +184,7 @@ def test_processes_of_its_own_are_misconduct_and_an_incident(scene: Make) -> Non
         with run, made.client() as worker:
             judged = run_one(worker, text)
             assert (judged["admitted"], judged["ended"]) == (False, "alive")
-            assert judged["findings"][0]["message"].startswith("1 process(es)")  # type: ignore[index]
+            assert judged["findings"][0]["message"].startswith("1 process(es)")
             again = worker.program(text)
             assert (again["type"], again["findings"][0]["rule"]) == ("refused", "conduct_must_be_clean")
             run.ask({"type": "end", "why": "a test"})
@@ -284,7 +285,7 @@ def test_in_shadow_mode_nothing_is_refused_and_everything_is_told(scene: Make, t
         with run, made.client() as worker:
             judged = run_one(worker, bad)
             assert judged["admitted"] is True
-            assert [finding["rule"] for finding in judged["findings"]] == ["protected_text_must_stand"]  # type: ignore[attr-defined]
+            assert [finding["rule"] for finding in judged["findings"]] == ["protected_text_must_stand"]
             outcome = run.ask({"type": "propose", "program": digest_of(bad), "claim": {}})
             assert (outcome["shadow"], outcome["released"]) == (True, False)
     (attempt,) = made.state().attempts.values()

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from keyturn.app.loop.shelf import Shelf
 from keyturn.core import bounds as limits
 from keyturn.core.bounds import Bounds, Used
 from keyturn.core.finding import Finding
@@ -17,6 +16,7 @@ from keyturn.core.policy import Loop
 from keyturn.core.programs import ADMITTED, MISCONDUCT, REFUSED
 from keyturn.core.terms import Digest
 from keyturn.flow.ports import Alarm, Batch, Judged, Leave
+from keyturn.ledger.shelf import Shelf
 from keyturn.sandbox.proof import boottime
 
 FLUSH_SECONDS = 5.0

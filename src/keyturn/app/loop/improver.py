@@ -13,7 +13,6 @@ from keyturn.app.loop.desk import Desk
 from keyturn.app.loop.door import Connection, Door
 from keyturn.app.loop.judging import Judging
 from keyturn.app.loop.reader import Reader
-from keyturn.app.loop.shelf import Shelf
 from keyturn.app.loop.step import BEAT_SECONDS, Step
 from keyturn.app.loop.warm import Pool
 from keyturn.app.parking import Files
@@ -21,6 +20,7 @@ from keyturn.app.sealed import Sealed
 from keyturn.core.errors import MalformedInput, invariant
 from keyturn.core.policy import Loop, Policy
 from keyturn.flow.ports import Improved, Interrupted, Leave, OnAttested, OnPrograms
+from keyturn.ledger.shelf import Shelf
 from keyturn.wire.digest import sha256
 
 PROGRAMS = "programs"
