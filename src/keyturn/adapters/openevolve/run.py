@@ -47,7 +47,7 @@ NO_BETTER: Final = "no program scored better than the generation that the run st
 _FIGURE: Final = re.compile(r"(?!(?:best|self)$)[a-z][a-z0-9_]{0,40}")
 
 
-@dataclass
+@dataclass(repr=False)  # upstream's own is short
 class Governed(api.EvolutionResult):  # type: ignore[misc]  # OpenEvolve comes without types
     """OpenEvolve's result, and what became of the best program; `held` is None where a person broke the run off."""
 
