@@ -164,6 +164,14 @@ def test_a_loop_waits_for_bounds_on_programs_and_time(bounds: Bounds | None) -> 
     assert step(story) == agenda.AwaitWarrant(reason)
 
 
+def test_a_policy_that_gains_a_loop_waits_for_a_warrant_that_bounds_it() -> None:
+    """The old warrant says nothing of programs, so it covers none."""
+    story = Story().founded().lineage().warrant()
+    assert isinstance(step(story), agenda.Improve)
+    story.adopt(looped())
+    assert isinstance(step(story), agenda.AwaitWarrant)
+
+
 def test_without_a_loop_no_bounds_are_asked_for() -> None:
     assert isinstance(step(Story().founded().lineage().warrant()), agenda.Improve)
 
@@ -355,6 +363,15 @@ def test_programs_without_a_loop_are_unlawful() -> None:
     found = [message for _, message in problems(story.events)]
     assert "the policy knows no loop whose programs could be judged" in found
     assert "1 programs ran under a warrant for 0" in found
+
+
+def test_a_run_goes_on_to_its_end_under_a_policy_that_drops_its_loop() -> None:
+    story = ready().begun()
+    story.judged("a")
+    story.adopt(document())
+    story.judged("b", closing=True)
+    found = [message for rule, message in problems(story.events) if rule == "programs_judged_must_be_lawful"]
+    assert found == []
 
 
 def test_a_step_ends_with_its_last_batch_closed() -> None:

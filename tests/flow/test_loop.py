@@ -8,14 +8,14 @@ import pytest
 
 from keyturn.core import agenda
 from keyturn.core import events as ev
-from keyturn.core.bounds import Bounds, Used
-from keyturn.core.errors import InvariantBroken, MalformedInput, Unavailable
+from keyturn.core.bounds import NO_BOUNDS, Bounds, Used
+from keyturn.core.errors import Conflict, InvariantBroken, MalformedInput, Unavailable
 from keyturn.core.programs import ADMITTED, Judged
 from keyturn.core.state import Attempt, Warrant
 from keyturn.flow.improve import claim_of, record_programs
 from keyturn.flow.ports import Alarm, Batch, Interrupted
-from keyturn.flow.run import run
 from keyturn.flow.shadow import run_shadow
+from keyturn.flow.warrant import waiting
 from keyturn.wire.digest import sha256
 from keyturn.wire.leaf import LEAF_BYTES_MAX
 from tests.fakes.loop import LOOP, MISBEHAVING, PROGRAMS, programs
@@ -109,6 +109,18 @@ def test_bounds_that_are_no_numbers_are_refused(found: Found) -> None:
     for bounds in (Bounds(-1, 5), Bounds(5, 5, usd_max=float("nan")), Bounds(5, 5, usd_max=float("inf"))):
         with pytest.raises(MalformedInput, match="a number from 0 to"):
             world.warrant(loop=bounds)
+
+
+def test_whoever_names_other_bounds_is_not_made_to_sign_those_that_wait(found: Found) -> None:
+    world = found(loop=LOOP)
+    world.approve(world.hold().dossier)
+    world.run()
+    world.warrant(loop=Bounds(5, 60))
+    step = world.hold()
+    assert waiting(step, Bounds(5, 60)) == waiting(step, NO_BOUNDS) == step.dossier.digest
+    with pytest.raises(Conflict, match="a warrant with other bounds on its loop waits already"):
+        waiting(step, Bounds(500, 60))
+    assert waiting(agenda.AwaitWarrant(""), Bounds(500, 60)) is None
 
 
 def test_the_warrants_dossier_holds_exactly_the_bounds_that_are_signed_for(found: Found) -> None:
@@ -443,18 +455,3 @@ def test_shadow_mode_does_not_run_beside_a_step_that_a_warrant_covers(found: Fou
     with pytest.raises(MalformedInput, match="shadow mode cannot run beside it"):
         shadowed(world)
     assert Counter(world.kinds())["ImprovementStarted"] == 1
-
-
-def test_a_policy_that_gains_a_loop_waits_for_a_warrant_that_bounds_it(found: Found) -> None:
-    """The old warrant says nothing of programs, so it covers none."""
-    world = found()
-    world.approve(world.hold().dossier)
-    world.run()
-    world.warrant()
-    world.approve(world.hold().dossier)
-    with world.governor() as governor:
-        run(governor)
-    assert warrant(world).bounds == Bounds()
-    assert agenda.findings(warrant(world).bounds, warrant(world).spent)[0].message == (
-        "the warrant gives a loop no leave: it names no programs, or no time"
-    )

@@ -269,13 +269,9 @@ class Project:
         """Ask for leave to train, sign for it, and issue it if that was enough; returns its id, or nothing yet."""
         with self.opened() as log:
             person = _person(log.state, who.person)
-            step = next_step(log.state, log.now())
-            if isinstance(step, agenda.Hold) and step.dossier.gate == "train":
-                digest = step.dossier.digest
-            else:
-                digest = warrants.ask(
-                    log, _policy(log.state), candidates=candidates, level_ceiling=level_ceiling, hours=hours, loop=loop
-                )
+            digest = warrants.waiting(next_step(log.state, log.now()), loop) or warrants.ask(
+                log, _policy(log.state), candidates=candidates, level_ceiling=level_ceiling, hours=hours, loop=loop
+            )
             role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
             self._sign(log, digest, who, person, role, decision="approve", reason=reason)
             step = next_step(log.state, log.now())

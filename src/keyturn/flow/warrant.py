@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from keyturn.core import events as ev
-from keyturn.core.agenda import Grant
+from keyturn.core.agenda import Grant, Hold, Step
 from keyturn.core.bounds import NO_BOUNDS, Bounds
-from keyturn.core.errors import MalformedInput
+from keyturn.core.errors import Conflict, MalformedInput
 from keyturn.core.evidence import SECOND
 from keyturn.core.lawful.gates import body
 from keyturn.core.policy import Policy
-from keyturn.core.terms import Digest, Instant
+from keyturn.core.terms import Digest, Gate, Instant
 from keyturn.flow.decided import decided
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.log import Log
+
+
+def waiting(step: Step, loop: Bounds) -> Digest | None:
+    """The dossier of a warrant that waits for people, if one does; whoever names other bounds is not made to sign it.
+
+    Raises `Conflict`.
+    """
+    if not isinstance(step, Hold) or step.dossier.gate != Gate.TRAIN:
+        return None
+    bounds = body(step.dossier.document, "bounds")
+    if loop not in (NO_BOUNDS, Bounds.from_json(body(bounds, "loop"))):
+        raise Conflict(
+            f"a warrant with other bounds on its loop waits already: dossier `{step.dossier.digest[7:15]}`",
+            help="sign that one without naming bounds, or refuse it and ask anew: `keyturn dossier show`",
+        )
+    return step.dossier.digest
 
 
 def ask(

@@ -20,7 +20,8 @@ def _loop(state: State) -> Loop | None:
 def programs_judged(state: State, event: ev.ProgramsJudged) -> Iterator[Check]:
     """Every program is charged; what goes beyond a bound, the warrant's window or a halt ends the step's running."""
     attempt, used = state.attempts[event.attempt], charged(event)
-    yield _loop(state) is not None, "the policy knows no loop whose programs could be judged"
+    looped = _loop(state) is not None or attempt.batches  # a run goes on to its end under a policy that drops its loop
+    yield bool(looped), "the policy knows no loop whose programs could be judged"
     charged_for = attempt.spent.programs + used.programs - attempt.lost - event.lost
     judged = attempt.judged + len(event.programs)
     yield judged <= charged_for, f"it judges {judged} programs, of which {charged_for} are charged"
