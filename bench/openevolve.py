@@ -29,6 +29,8 @@ from keyturn.app.minimise.seen import Answer, Row
 from keyturn.core import agenda
 from keyturn.core.bounds import Bounds
 
+RESULTS = Path("bench/results/openevolve.json")
+
 
 @dataclass(frozen=True, slots=True)
 class Timed:
@@ -96,7 +98,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--answer-seconds", type=float, default=0.0)
-    parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
+    parser.add_argument("--out", type=Path, default=RESULTS, help=f"where the numbers go (default {RESULTS})")
     asked = parser.parse_args()
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
@@ -110,8 +112,7 @@ def main() -> None:
         answers, rows, _ = hostile(out, asked)
     report = _report(asked, rounds, answers, rows)
     print(json.dumps(report, indent=1))
-    if asked.out:
-        asked.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    asked.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _say(number: int, mine: Timed, ours: Timed) -> None:

@@ -57,6 +57,9 @@ def demo(arguments: argparse.Namespace) -> int:
     _prologue(stage)
     free = _ungoverned(stage)
     project = _found(stage)
+    if project is None:
+        stage.screen.line("   the project was not founded to the end, so nothing is governed: the story ends here")
+        return 0
     held = _governed(stage, project)
     done = deeds(free.folder, free.rows, held.folder, held.rows)
     _compare(stage, done, held)
@@ -127,8 +130,8 @@ def _sign(row: Row) -> str:
     return "-" if not row.entered else "?" if row.score is None else "o"
 
 
-def _found(stage: Stage) -> app.Project:
-    """Found the exercise project for the example; its lineage begins with the first program."""
+def _found(stage: Stage) -> app.Project | None:
+    """Found the exercise project for the example; none where its people did not let its lineage begin."""
     stage.screen.heading("2  People found a project for the same example, and give a warrant")
     playing.example(stage.out / "governed")
     yours = Cast(ME, ("safety",), False, own_keys(stage)) if stage.asks else None
@@ -138,7 +141,8 @@ def _found(stage: Stage) -> app.Project:
     )
     names = ", ".join(person.id for person in policy_of(project.state()).people)
     stage.screen.line(f"   policy 1 is signed by {names}")
-    _until(stage, project, agenda.AwaitWarrant)
+    if _until(stage, project, agenda.AwaitWarrant) is None:
+        return None
     person = ME if stage.asks else SAFETY
     bounds = Bounds(stage.candidates + 10, 300, stage.candidates + 10, 250_000, 1.0)
     with people_time(stage):
@@ -270,12 +274,14 @@ def _how_to_check(stage: Stage, project: app.Project) -> None:
     root = state.lineage.parent.root[7:] if state.lineage else ""
     weights = f"{folder}/.keyturn/artifacts/{root}"
     stage.screen.heading("8  Check it yourself")
+    bundle = stage.out / "newest.permit"
+    verify = f"keyturn verify permit {short(bundle)} --trust {short(trust)} --weights {weights}"
     for command in (
         f"xdg-open {short(stage.out / 'side-by-side.svg')}",
         f"diff {short(stage.out)}/governed/evaluator.py {short(stage.out)}/ungoverned/evaluator.py",
         f"keyturn status --project {folder}",
         f"keyturn log replay --project {folder}",
-        f"keyturn verify permit {short(stage.out / 'newest.permit')} --trust {short(trust)} --weights {weights}",
+        *((verify,) if bundle.exists() else ()),
     ):
         stage.screen.line(f"   .venv/bin/{command}" if command.startswith("keyturn") else f"   {command}")
     checked = project.replay(lambda _: None)
