@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from keyturn.core.approval import (
     dossier_must_be_unused,
@@ -20,13 +20,16 @@ from keyturn.core.candidate import (
     warrant_must_cover,
 )
 from keyturn.core.evidence import evidence_must_be_fresh, evidence_must_cover_thresholds
-from keyturn.core.finding import REQUESTS, Decision, Finding, Request, Rule
+from keyturn.core.finding import REQUESTS, Decision, Finding, Request
 from keyturn.core.halt import halt_must_be_lifted, halt_must_be_proven
 from keyturn.core.state import State
 from keyturn.core.terms import Digest, Gate, Instant
 
 RULES_NUMBER = 2
 """Counts changes in what a rule means; a change of meaning without a new number would falsify replays."""
+
+Rule = Callable[[State, Request, Instant], Iterable[Finding]]
+"""A rule looks at the state, the request and the moment, and yields every reason to hold."""
 
 
 def gate_must_have_a_row(state: State, request: Request, now: Instant) -> Iterator[Finding]:

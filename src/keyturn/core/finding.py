@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from keyturn.core.errors import KeyturnError, invariant
-from keyturn.core.terms import Digest, Gate, Instant, Json
-
-if TYPE_CHECKING:
-    from keyturn.core.state import State
+from keyturn.core.terms import Digest, Gate, Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +30,6 @@ class Request:
     dossier: Digest
     candidate: str = ""
 
-
-Rule = Callable[["State", Request, Instant], Iterable[Finding]]
-"""A rule looks at the state, the request and the moment, and yields every reason to hold."""
 
 REQUESTS: Mapping[str, Gate] = {
     "FoundLineage": Gate.AMEND,
