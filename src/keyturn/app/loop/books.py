@@ -138,6 +138,8 @@ class Books:
             self.verdicts[program] = verdict
         self.alarms += alarms
         self.first_at = self.first_at or boottime()
+        if len(self.rows) >= self.loop.batch:
+            self.flush()
 
     def admitted(self, program: Digest) -> bool:
         """Whether this program may leave the step; what an earlier run of the step admitted counts too."""
@@ -147,8 +149,6 @@ class Books:
     def due_at(self) -> float | None:
         """When the batch must be logged; None while there is nothing to log."""
         if self.alarms:
-            return 0.0
-        if len(self.rows) >= self.loop.batch:
             return 0.0
         return self.first_at + FLUSH_SECONDS if self.first_at else None
 

@@ -74,8 +74,8 @@ class Holder(Protocol):
 class Door:
     """Listens on a socket of mode 0600, and watches whatever descriptors its holder asks for; use `opened`."""
 
-    def __init__(self, listener: socket.socket, keep_bytes_max: int) -> None:
-        self._listener, self._keep_bytes_max = listener, keep_bytes_max
+    def __init__(self, listener: socket.socket, path: Path, keep_bytes_max: int) -> None:
+        self._listener, self._path, self._keep_bytes_max = listener, path, keep_bytes_max
         self._selector = selectors.DefaultSelector()
         self._connections: set[Connection] = set()
         self._eager: set[Connection] = set()
@@ -92,11 +92,10 @@ class Door:
         except OSError as fault:
             listener.close()
             raise Unavailable(f"the loop's socket cannot be opened: {fault}", help="see who owns the folder") from fault
-        door = cls(listener, keep_bytes_max)
+        door = cls(listener, path, keep_bytes_max)
         try:
             yield door
         finally:
-            path.unlink(missing_ok=True)
             door.close()
 
     def watch(self, fd: int, act: Act, *, writable: bool = False) -> None:
@@ -170,13 +169,20 @@ class Door:
         while self._connections and boottime() < until:
             self.turn(until - boottime())
 
+    def shut(self) -> None:
+        """Let nobody in any more; whoever is here stays."""
+        if self._listener.fileno() >= 0:
+            self.unwatch(self._listener.fileno())
+            self._listener.close()
+            self._path.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Let go of everyone, and let nobody in any more."""
         self.holder = None
-        for connection in list(self._connections):
+        self.shut()
+        for connection in self.everyone():
             self.drop(connection)
         self._selector.close()
-        self._listener.close()
 
     def _accept(self) -> None:
         try:

@@ -64,8 +64,9 @@ class LoopImprover:
             raise
         finally:
             self.door.holder = None
-            step.close()
+            self.door.shut()
             self._dismiss("the loop's step is over")
+            step.close()
 
     def _step(
         self,

@@ -17,14 +17,13 @@ from keyturn.app.loop.door import Connection, Door
 from keyturn.app.loop.judging import Judging
 from keyturn.app.loop.reader import Reader
 from keyturn.app.loop.seat import Seat, Submission, frames_in, seed_of
-from keyturn.app.loop.warm import Pool
+from keyturn.app.loop.warm import Pool, Warm
 from keyturn.app.sealed import Sealed
 from keyturn.core.admission import ALIVE
 from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Digest, Json
 from keyturn.flow.ports import Attested, Improved, Interrupted, OnAttested
-from keyturn.sandbox.port import Running
 from keyturn.sandbox.proof import PROOF_SECONDS_MAX, boottime
 from keyturn.wire import canonical
 from keyturn.wire.digest import sha256
@@ -189,10 +188,10 @@ class Step:
                 if not self.books.room(len(self.seats)):
                     return
             warm = self.pool.take()
-            if warm is None or warm.running is None:
+            if warm is None:
                 break
             asked, found = self.waiting.popleft()
-            if asked.connection.open and not self._seat(asked, found, warm.running, warm.attested):
+            if not self._seat(asked, found, warm):
                 self.waiting.appendleft((asked, found))
         self._fill()
 
@@ -213,9 +212,11 @@ class Step:
         self.waiting.clear()
         self.tell_over(lacking)
 
-    def _seat(self, asked: Submission, found: tuple[Finding, ...], running: Running, attested: Attested) -> bool:
-        """Begin a program in a warm sandbox; false where that one was gone already."""
-        attestation = self._attest(attested)
+    def _seat(self, asked: Submission, found: tuple[Finding, ...], warm: Warm) -> bool:
+        """Begin a program in a warm sandbox; false where that one is gone or never was let go."""
+        attestation, running = self._attest(warm.attested), warm.running
+        if running is None:
+            return False
         seed = seed_of(self.books.leave.seed, asked.digest)
         try:
             with self.sealed.guard():
@@ -224,7 +225,7 @@ class Step:
             self.pool.clear(running)
             return False
         going_in = memoryview(frames_in(asked.data.decode("utf-8"), seed))
-        seat = Seat(asked, running, attested.tier, attestation, seed, asked.seconds, going_in, found)
+        seat = Seat(asked, running, warm.attested.tier, attestation, seed, asked.seconds, going_in, found)
         self.seats.append(seat)
         self.at[asked.connection] = seat
         self.door.watch(running.wake_fd, lambda: self.look(seat))
@@ -307,9 +308,9 @@ class Step:
                 self.door.send(asked.connection, answer)
             elif asked.connection.open:
                 self.answers[asked.connection] = answer
-        self.books.enter(asked.digest, asked.data, judgement.verdict, judgement.evidence, judgement.alarms)
         self.seats.remove(seat)
         self._let_go(seat)
+        self.books.enter(asked.digest, asked.data, judgement.verdict, judgement.evidence, judgement.alarms)
 
     def _unwatch(self, seat: Seat) -> None:
         self.door.unwatch(seat.running.wake_fd)
