@@ -12,6 +12,7 @@ import json
 import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,6 +33,8 @@ _INTEGER_MAX = 2**53 - 1
 _AXES_MAX = 32
 _AXIS_MAX = 1 << 40
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_CLASH_MAX = 64
+"""How many members of a dict or set may share one hash: who picks many such keeps a reader busy for hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +243,9 @@ class _Reader:
 
 _TAGS: dict[str, Callable[[_Reader, Any, int], object]] = {
     "tuple": lambda reader, body, depth: tuple(reader.items(body, depth)),
-    "set": lambda reader, body, depth: set(reader.items(body, depth)),
-    "frozenset": lambda reader, body, depth: frozenset(reader.items(body, depth)),
-    "dict": lambda reader, body, depth: dict(reader.pairs(body, depth)),
+    "set": lambda reader, body, depth: set(_spread(reader.items(body, depth))),
+    "frozenset": lambda reader, body, depth: frozenset(_spread(reader.items(body, depth))),
+    "dict": lambda reader, body, depth: _mapping(reader.pairs(body, depth)),
     "bytes": lambda _, body, __: _bytes(body),
     "int": lambda _, body, __: _long(body),
     "float": lambda _, body, __: _endless(body),
@@ -282,6 +285,18 @@ def _list(tree: Any, length: int | None = None) -> list[Any]:
     return tree
 
 
+def _mapping(rows: list[tuple[object, object]]) -> dict[object, object]:
+    _spread([key for key, _ in rows])
+    return dict(rows)
+
+
+def _spread(members: list[object]) -> list[object]:
+    """The same members, where their hashes tell them apart: looking each up stays quick, whoever chose them."""
+    if len(members) > _CLASH_MAX and max(Counter(map(hash, members)).values()) > _CLASH_MAX:
+        raise ValueError("found keys or members that were chosen to have one hash")
+    return members
+
+
 def _bytes(body: Any) -> bytes:
     if not isinstance(body, str):
         raise ValueError("found bytes that are no text")
@@ -302,6 +317,8 @@ def _array(body: Any, *, scalar: bool = False) -> Array:
     fits = math.prod(axes) * int(dtype[2:]) == len(data) and math.prod(filter(None, axes)) <= _AXIS_MAX
     if not fits or (scalar and axes):
         raise ValueError("found an array whose shape does not fit its bytes")
+    if dtype[1] == "b" and data.translate(None, b"\0\1"):
+        raise ValueError("found truth values that are neither 0 nor 1")  # numpy trusts them to be
     return Array(dtype, tuple(axes), data, scalar)
 
 
@@ -320,4 +337,7 @@ def _endless(body: Any) -> float:
 def _complex(parts: list[Any]) -> complex:
     if not all(type(part) is float or type(part) is int for part in parts):
         raise ValueError("found a complex number whose parts are no numbers")
-    return complex(*parts)
+    try:
+        return complex(*parts)
+    except OverflowError as error:
+        raise ValueError("found a complex number whose parts are too large") from error
