@@ -127,7 +127,7 @@ class Reader:
 
     def _ended(self) -> None:
         """It ended by itself: struck down by a text, or unable to run at all."""
-        code = self._stop()
+        code = self._stop(wait=True)
         if code is not None and code > 0:
             raise Unavailable("the process that reads programs cannot run", help="see `keyturn doctor`")
         self._give_up("reading it broke down")
@@ -143,8 +143,8 @@ class Reader:
             then(found)
         self._next()
 
-    def _stop(self) -> int | None:
-        """End the process if there is one; the code with which it ended by itself."""
+    def _stop(self, *, wait: bool = False) -> int | None:
+        """End the process if there is one; the code with which it ended by itself, which may come a little later."""
         process, self._process = self._process, None
         if process is None:
             return None
@@ -153,13 +153,14 @@ class Reader:
             self._door.unwatch(sink)
             self._writes = False
         self._door.unwatch(source)
-        ended = process.poll()
-        process.kill()
+        try:
+            process.wait(1.0 if wait else 0.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
-        code = process.wait()
-        return code if ended is None else ended
+        return process.wait()
 
 
 def _ends(process: subprocess.Popen[bytes]) -> tuple[int, int]:
