@@ -179,3 +179,77 @@ def test_a_lone_surrogate_that_came_as_text_is_refused_too() -> None:
         child(first="x = '\ud800'").encode()
     [finding] = look(child(first="x = '\ud800'").encode("utf-8", "surrogatepass"), PARENT, LOOP, BYTES_MAX)
     assert finding.rule == "text_must_be_plain"
+
+
+LAST = "def polish(x):\n    return x"
+ANEW = {
+    "a function": "def measure(x):\n    return -9.0",
+    "a function by a class": "class measure:\n    pass",
+    "a function by assignment": "measure = lambda x: -9.0",
+    "a function in a branch": "if True:\n    measure = abs",
+    "a function by a loop": "for measure in (abs,):\n    pass",
+    "a function by a walrus": "print(measure := abs)",
+    "a function by an import": "from math import cos as measure",
+    "a module": "import cmath as math",
+    "a function later, from within": "def polish(x):\n    global measure\n    measure = abs\n    return x",
+    "nothing at all": "del measure",
+}
+
+
+@pytest.mark.parametrize("name", ANEW)
+def test_a_block_cannot_bind_anew_what_stands_outside(name: str) -> None:
+    said = refused(child(second=f"{LAST}\n\n\n{ANEW[name]}"))
+    assert said in {f"a block binds `{fixed}` anew, which stands outside" for fixed in ("measure", "math")}
+
+
+def test_what_a_block_may_bind_it_still_may() -> None:
+    for block in ("import math\n", "def helper(measure):\n    limit = 2\n    return measure + limit\n", "limit = 7\n"):
+        source = child(second=f"{block}{LAST}")
+        assert look(source.encode(), PARENT, LOOP, BYTES_MAX) == ()
+    early = child(first=f"{FIRST}\n\n\ndef measure(x):\n    return 0")
+    assert look(early.encode(), PARENT, LOOP, BYTES_MAX) == (), "the one outside comes later, and holds"
+
+
+def test_a_method_that_stands_cannot_be_overridden_behind_it() -> None:
+    parent = CLASS.replace("    # EVOLVE", "    def fixed(self):\n        return 1\n\n    # EVOLVE", 1)
+    taken = parent.replace("    def step(self):", "    fixed = abs\n\n    def step(self):")
+    assert refused(taken, parent) == "a block binds `fixed` anew, which stands outside"
+
+
+TRY = """def run():
+    try:
+        found = measure()
+    except ValueError:
+        raise
+    # EVOLVE-BLOCK-START
+    extra = 1
+    # EVOLVE-BLOCK-END
+    return found
+"""
+
+
+@pytest.mark.parametrize("tail", ["    finally:\n        return 42", "    else:\n        found = 42"])
+def test_a_block_cannot_go_on_with_a_statement_that_stands_before_it(tail: str) -> None:
+    assert refused(TRY.replace("    extra = 1", tail), TRY).startswith("a block reaches out of its marks")
+
+
+def test_an_import_from_the_future_within_a_block_is_no_business_of_a_block() -> None:
+    parent = f"{MARK}x = 1\n{END}\n\ndef run(x: int):\n    return x\n"
+    assert refused(parent.replace("x = 1", "from __future__ import annotations"), parent)
+
+
+@pytest.mark.parametrize(
+    "line", ["# -*- coding: utf-7 -*-", "# vim: set fileencoding=unicode_escape :", "#coding=latin-1"]
+)
+def test_a_text_that_a_file_would_read_otherwise_is_not_plain(line: str) -> None:
+    for source in (f"{MARK}{line}\n{END}", f"{line}\n{MARK}{END}"):
+        [finding] = look(source.encode(), source, LOOP, BYTES_MAX)
+        assert finding.rule == "text_must_be_plain"
+    for fine in (
+        "# -*- coding: utf-8 -*-",
+        "# coding: UTF8",
+        "# about decoding: latin-1 follows?"[:10],
+        "x = 'coding=ab'",
+    ):
+        source = f"{MARK}{fine}\n{END}"
+        assert look(source.encode(), source, LOOP, BYTES_MAX) == ()

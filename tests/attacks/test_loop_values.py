@@ -1,4 +1,4 @@
-"""What a program sends back is read in the loop's own process, beside its keys: it must cost little and be what it says."""
+"""What a program sends back is read in the loop's own process, beside its keys: it costs little and is what it says."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import Finding
 from keyturn.core.policy import Loop
+from keyturn.core.rebound import Blocks, rebound
 from keyturn.core.terms import Digest, Json
 
 ALIVE = "alive"
@@ -31,6 +32,9 @@ _UNPLAIN = re.compile(
     "\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"  # what lets a text read otherwise than it runs
 )
 """What no program needs, and what could hide a line or a mark from whoever reads it."""
+
+_CODING = re.compile(r"(?m)\A(?:[^\r\n]*(?:\r\n|\r|\n))?[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
+"""A line that says in which encoding Python is to read a file; it counts in the first two lines."""
 
 _NO_NUMBERS = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
 _SHOWN_MAX = 200
@@ -77,6 +81,9 @@ def look(data: bytes, parent: str, loop: Loop, bytes_max: int) -> tuple[Finding,
     odd = _UNPLAIN.search(source)
     if odd:
         return (_unplain(f"it holds U+{ord(odd[0]):04X} at character {odd.start()}"),)
+    coding = _CODING.search(source)
+    if coding and coding[1].lower().replace("_", "-") not in {"utf-8", "utf8"}:
+        return (_unplain(f"read as a file it would be another text, for it says to be `{coding[1][:40]}`"),)
     return protected(source, parent, loop)
 
 
@@ -220,31 +227,37 @@ def _touched(what: str) -> Finding:
 
 def _meaning(source: str, parent: str) -> tuple[Finding, ...]:
     try:
-        same = _frame(source) == _frame(parent)
+        (now, taken), (was, known) = _frame(source), _frame(parent)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
         return (_touched(f"it cannot be read as Python: {type(fault).__name__}"),)
-    return () if same else (_touched("a block reaches out of its marks and changes what stands outside"),)
+    if now != was:
+        return (_touched("a block reaches out of its marks and changes what stands outside"),)
+    names = ", ".join(f"`{name[:40]}`" for name in sorted(taken - known)[:5])
+    return (_touched(f"a block binds {names} anew, which stands outside"),) if names else ()
 
 
-def _frame(source: str) -> str:
-    """The program as read, without the statements that lie whole within a block."""
+def _frame(source: str) -> tuple[str, frozenset[str]]:
+    """The program as read, without the statements that lie whole within a block; and what blocks bind anew."""
     tree = ast.parse("\n".join(_lines(source)))
     blocks = _blocks(source)
+    taken = rebound(tree, blocks)
     for node in ast.walk(tree):
         for name, value in ast.iter_fields(node):
             if isinstance(value, list):
-                setattr(node, name, [each for each in value if not _within(each, blocks)])
-    return ast.dump(tree)
+                kept = [each for each in value if not _within(each, blocks)]
+                began = name in {"orelse", "finalbody"} and value  # `else` and `finally` belong to what stands before
+                setattr(node, name, [*kept, ast.Pass()] if began else kept)
+    return ast.dump(tree), taken
 
 
-def _blocks(source: str) -> tuple[tuple[int, int], ...]:
+def _blocks(source: str) -> Blocks:
     marks = [number for number, line in enumerate(_lines(source), start=1) if _MARK.fullmatch(line)]
     return tuple(zip(marks[::2], marks[1::2], strict=True))
 
 
 def _within(node: object, blocks: tuple[tuple[int, int], ...]) -> bool:
-    if not isinstance(node, ast.stmt):
-        return False
+    if not isinstance(node, ast.stmt) or (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
+        return False  # an import from the future changes how all of the text is read
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     first = min([node.lineno, *(each.lineno for each in decorators)])
     last = node.end_lineno or node.lineno
