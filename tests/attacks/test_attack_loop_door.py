@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from keyturn.core.events import ProgramsJudged
 from keyturn.wire.frames import encode_frame
-from tests.loop.scene import PARENT, Client, Scene, digest_of, evolved, make
+from tests.loop.scene import PARENT, Client, Scene, digest_of, eventually, evolved, make
 
 SQUARE = evolved("def solve(n):\n    return n * n\n")
 
@@ -192,3 +193,40 @@ def test_nothing_that_was_refused_or_never_seen_can_leave_the_step(served: tuple
     for text in (bad, "never seen", PARENT):
         answer = run.ask({"type": "propose", "program": digest_of(text), "claim": {}})
         assert (answer["type"], answer["why"][0]["rule"]) == ("no", "program_must_be_admitted")
+
+
+def test_a_text_that_is_tried_until_it_passes_shows_every_try(served: tuple[Scene, Client]) -> None:
+    made, run = served
+    flaky = evolved("def solve(n):\n    return n + 77\n")
+    before = spent(run)
+    with made.client() as worker:
+        for score in ("nan", "nan", 1.0):
+            assert worker.program(flaky)["type"] == "running"
+            worker.calls().close()
+            worker.judge(score)
+    assert spent(run)["programs"] == before["programs"] + 3
+    assert eventually(lambda: _rows(made, flaky) == ["refused", "refused", "admitted"])
+
+
+def _rows(made: Scene, text: str) -> list[str]:
+    entries = [event for _, event in made.project.entries(0, 1000)]
+    rows = [row for event in entries if isinstance(event, ProgramsJudged) for row in event.programs]
+    return [str(row["verdict"]) for row in rows if row["program"] == digest_of(text)]
+
+
+def spent(run: Client) -> dict[str, Any]:
+    return dict(run.ask({"type": "verdict", "program": digest_of("never seen")})["used"])
+
+
+def test_figures_that_no_request_uses_neither_break_the_log_nor_wrap_around(served: tuple[Scene, Client]) -> None:
+    """The warrant of this test bounds neither tokens nor money, so that nothing of it ends the step."""
+    made, run = served
+    for tokens in (2**53 - 1, 10**15 + 1):
+        with made.client() as meter:
+            assert meter.ask({"type": "usage", "requests": 0, "tokens": tokens, "usd": 0})["type"] == "stop"
+    with made.client() as meter:
+        for _ in range(3):
+            said = {"type": "usage", "requests": 10**15, "tokens": 10**15, "usd": 1e15}
+            assert meter.ask(said)["type"] == "noted"
+    assert (spent(run)["tokens"], spent(run)["usd"]) == (10**15, 10**15)
+    works(made)

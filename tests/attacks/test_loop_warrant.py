@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from keyturn.cli.main import main
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.bounds import Bounds, Used
-from keyturn.core.errors import TamperDetected, Unavailable
+from keyturn.core.errors import MalformedInput, TamperDetected, Unavailable
 from keyturn.core.programs import ADMITTED, REFUSED, Judged
 from keyturn.flow import halt
 from keyturn.flow.decided import decided
@@ -402,3 +404,23 @@ def test_shadow_mode_never_gives_a_step_that_a_warrant_did_not(tmp_path: Path) -
     assert {candidate.status for candidate in world.state.candidates.values()} == {"shadowed"}
     assert isinstance(world.run(), agenda.AwaitWarrant)
     assert "PermitIssued" not in world.kinds()[world.kinds().index("ImprovementStarted") :]
+
+
+@pytest.mark.parametrize("hours", [math.nan, math.inf, 1e300, 10_000, 0, -1])
+def test_leave_without_an_end_is_not_even_asked_for(tmp_path: Path, hours: float) -> None:
+    world = World.founded(tmp_path / "home", loop=LOOP)
+    world.approve(world.hold().dossier)
+    world.run()
+    with pytest.raises(MalformedInput, match="some time of at most 8784 hours"):
+        world.warrant(hours=hours, loop=Bounds(20, 1000))
+
+
+@pytest.mark.parametrize("flag", ["--hours", "--wall-minutes", "--usd"])
+@pytest.mark.parametrize("said", ["nan", "inf", "-inf", "1e999"])
+def test_a_bound_that_compares_with_nothing_is_no_number(
+    flag: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["warrant", "give", "--as", "ada", "--reason", "in a hurry", "--programs", "5", f"{flag}={said}"])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

@@ -6,6 +6,7 @@ Loads a command's module only when the command runs, so that `keyturn --help` co
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 
 TYPE_CHECKING = False  # the real one would cost the import of `typing`, which nothing else here needs
@@ -176,16 +177,24 @@ def _policy(made: argparse.ArgumentParser) -> None:
     _person(_verb(verbs, "adopt", "sign for the changed keyturn.toml", FOUNDING, "policy_adopt"))
 
 
+def finite(text: str) -> float:
+    """A number that is one: `nan` compares with nothing, and would bound nothing."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
 def _warrant(made: argparse.ArgumentParser) -> None:
     help = "sign for leave to make candidates; it never grants release"
     give = _verb(_verbs(made), "give", help, ACTING, "warrant_give")
     give.add_argument("--candidates", type=int, default=1, metavar="N", help="how many (default 1)")
     give.add_argument("--level-ceiling", type=int, default=0, metavar="L", help="the highest level (default 0)")
-    give.add_argument("--hours", type=float, default=24.0, metavar="H", help="for how long (default 24)")
+    give.add_argument("--hours", type=finite, default=24.0, metavar="H", help="for how long (default 24)")
     give.add_argument("--programs", type=int, default=0, metavar="N", help="with `[loop]`: how many programs may run")
-    give.add_argument("--wall-minutes", type=float, default=0, metavar="M", help="with `[loop]`: for how long they run")
+    give.add_argument("--wall-minutes", type=finite, default=0, metavar="M", help="with `[loop]`: and for how long")
     for name, metavar, what in (("requests", "N", "requests"), ("tokens", "N", "tokens"), ("usd", "USD", "dollars")):
-        kind = float if name == "usd" else int
+        kind = finite if name == "usd" else int
         give.add_argument(f"--{name}", type=kind, default=0, metavar=metavar, help=f"{what} at most (0: not bounded)")
     _person(give)
 

@@ -11,6 +11,8 @@ from keyturn.core.terms import Json
 
 RULE = "warrant_must_cover"
 NUMBER_MAX = 10**15
+"""The largest figure that is kept; sums stop there, far beyond any bound that means something."""
+
 _HELP = "propose the best of what was admitted, or give another warrant: `keyturn warrant give`"
 
 
@@ -66,11 +68,11 @@ class Used:
         """Both together; a price that is not known of one is not known of both."""
         known = self.usd is not None and other.usd is not None
         return Used(
-            self.programs + other.programs,
-            round(self.wall_seconds + other.wall_seconds, 6),
-            self.requests + other.requests,
-            self.tokens + other.tokens,
-            round((self.usd or 0.0) + (other.usd or 0.0), 12) if known else None,
+            min(self.programs + other.programs, NUMBER_MAX),
+            min(round(self.wall_seconds + other.wall_seconds, 6), float(NUMBER_MAX)),
+            min(self.requests + other.requests, NUMBER_MAX),
+            min(self.tokens + other.tokens, NUMBER_MAX),
+            min(round((self.usd or 0.0) + (other.usd or 0.0), 12), float(NUMBER_MAX)) if known else None,
         )
 
     def to_json(self) -> dict[str, Json]:

@@ -14,6 +14,9 @@ from keyturn.flow.decided import decided
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.log import Log
 
+HOURS_MAX = 24 * 366
+"""For how long leave may be given at most; who needs longer gives it again."""
+
 
 def waiting(step: Step, loop: Bounds) -> Digest | None:
     """The dossier of a warrant that waits for people, if one does; whoever names other bounds is not made to sign it.
@@ -35,8 +38,11 @@ def ask(
     log: Log, policy: Policy, *, candidates: int, level_ceiling: int, hours: float, loop: Bounds = NO_BOUNDS
 ) -> Digest:
     """Seal the dossier of a warrant with these bounds, `loop` being those of somebody else's; it grants nothing yet."""
-    if candidates < 1 or hours <= 0:
-        raise MalformedInput("a warrant needs at least one candidate and some time", help="`--candidates N --hours H`")
+    if candidates < 1 or not 0 < hours <= HOURS_MAX:
+        raise MalformedInput(
+            f"a warrant needs at least one candidate, and some time of at most {HOURS_MAX} hours",
+            help="`--candidates N --hours H`",
+        )
     if policy.level(level_ceiling) is None:
         raise MalformedInput(f"level {level_ceiling} is not in the policy", help="name a level of `keyturn.toml`")
     _require_loop_bounds(policy, Bounds.from_json(loop.to_json()))

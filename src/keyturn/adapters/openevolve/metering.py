@@ -24,7 +24,9 @@ from keyturn.sdk.worker import Worker
 
 Create = Callable[..., Awaitable[Any]]
 
-FIGURE_MAX = 2**53
+FIGURE_MAX = 10**9
+"""What no single request uses, in tokens or dollars: an endpoint that says more has said nothing."""
+
 COUNTED = (None, "", "openai")
 """The providers whose client is the one that we know."""
 

@@ -125,8 +125,11 @@ class Books:
     ) -> None:
         """Enter what became of a program, and keep what shows it.
 
-        Of two verdicts the later counts, but misconduct is never forgotten.
+        Of two verdicts the later counts, but misconduct is never forgotten. Both reach the log, whatever people make
+        of it that the same text was tried until it passed: so they never share a batch.
         """
+        if any(row.program == program for row in self.rows):
+            self.flush()
         if text:
             self.shelf.put(text)
         self.shelf.put(evidence)

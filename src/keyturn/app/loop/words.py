@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from keyturn.app.loop.books import Verdict
 from keyturn.app.loop.seat import Report
-from keyturn.core.bounds import Used
+from keyturn.core.bounds import NUMBER_MAX, Used
 from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Digest, Json
@@ -18,7 +18,7 @@ FINDINGS_MAX = 50
 METRICS_MAX = 256
 WORDS_MAX = 64
 TEXT_CHARACTERS_MAX = 500
-FIGURE_MAX = 2**53 - 1
+FIGURE_MAX = NUMBER_MAX
 _HELP = "see how `keyturn.sdk` speaks at this door"
 
 
