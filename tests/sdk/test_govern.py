@@ -136,7 +136,7 @@ def test_a_check_that_finds_a_reason_refuses(tmp_path: Path) -> None:
     with governing(tmp_path), govern(tmp_path) as run:
         for reasons in ("hard-coded", ["hard-coded", ""], iter(["hard-coded"])):
             with run.candidate(DOUBLE) as program:
-                found = program.admit(reasons=reasons, score=1.0)
+                found = program.admit(reasons, score=1.0)
             assert [finding.message for finding in found.findings] == ["hard-coded"]
         with run.candidate(DOUBLE) as program:
             assert not program.admit(False, score=1.0).admitted

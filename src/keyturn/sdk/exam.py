@@ -105,7 +105,7 @@ class Failed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):  # an evaluator that gives up on a program may well exit
             return False
         traceback.print_exception(error)
         return True

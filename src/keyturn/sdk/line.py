@@ -27,6 +27,7 @@ SOCKET: Final = ".keyturn/loop.sock"
 BLOB_BYTES_MAX: Final = 64 << 20
 _FDS_MAX: Final = 8
 _LENGTH: Final = struct.Struct(">I")
+_PEER: Final = struct.Struct("3i")
 _GONE: Final = "the governor is gone; start `keyturn loop serve` again, and the step goes on"
 
 
@@ -47,6 +48,10 @@ class Line:
             place = project / SOCKET
             folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             channel.connect(f"/proc/self/fd/{folder}/{place.name}")  # a socket's own path may have 107 bytes only
+            _require_own(channel)
+        except Unavailable:
+            channel.close()
+            raise
         except OSError as error:
             channel.close()
             raise Unavailable(
@@ -141,6 +146,16 @@ def _let_go_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+def _require_own(channel: socket.socket) -> None:
+    """Whoever listens must be of our own account: a folder that a variable names can be anybody's."""
+    _, user, _ = _PEER.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+    if user != os.geteuid():
+        raise Unavailable(
+            f"who listens there for a loop is user {user}, and this is user {os.geteuid()}",
+            help="run the loop and its governor as the same user",
+        )
 
 
 def stopped(frame: Frame) -> Stopped:

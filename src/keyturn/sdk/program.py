@@ -67,14 +67,14 @@ class Program(Sealed):
         """The verdict, once there is one."""
         return self._admission
 
-    def admit(self, reasons: str | Iterable[str] | bool | None = (), **metrics: object) -> Admission:
+    def admit(self, reasons: str | Iterable[str] | bool | None = (), /, **metrics: object) -> Admission:
         """Ask whether it may stay, by these metrics and reasons against it; ends it. Raises Stopped.
 
-        `reasons` is what a check of the operator's said: one of them refuses it.
+        `reasons` is what a check of the operator's said: one of them refuses it. Metrics may have any name.
         """
         return self._verdict(metrics, reasons_of(reasons), "")
 
-    def broken(self, why: str, **metrics: object) -> Admission:
+    def broken(self, why: str, /, **metrics: object) -> Admission:
         """Judge it as one whose evaluation broke off, which refuses it; ends it. Raises Stopped."""
         return self._verdict(metrics, (), why or "its evaluation broke off")
 
@@ -196,7 +196,7 @@ def reasons_of(said: object) -> tuple[str, ...]:
     if said is False:
         return ("the check refused it",)
     given = said if isinstance(said, Iterable) and not isinstance(said, str) else (said,)
-    return tuple(str(each) for each in given if each != "")
+    return tuple(_written(each) for each in given if each != "")
 
 
 def _metric(value: object) -> Json:
@@ -205,9 +205,20 @@ def _metric(value: object) -> Json:
     if isinstance(value, bool):
         return value
     if isinstance(value, Real):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number beyond every float: a program may well return one
+            number = math.inf if value > 0 else -math.inf
         return number if math.isfinite(number) and not 2**53 <= abs(number) < 1e21 else repr(number)
-    return _plain(str(value), 200)
+    return _plain(_written(value), 200)
+
+
+def _written(value: object) -> str:
+    """Whatever it is as a text; Python writes no whole number of thousands of digits, and no endless nesting."""
+    try:
+        return str(value)
+    except (ValueError, RecursionError) as error:
+        return f"a `{type(value).__name__}` that cannot be written: {error}"
 
 
 def _unpacked(value: Any) -> Any:

@@ -104,7 +104,7 @@ class Run(Worker):
         self.used_now = frame.get("used") or self.used_now
         return admission_of(frame, "verdict") if frame.get("known") is True else None
 
-    def held(self, best: str, **claim: float) -> Outcome:
+    def held(self, best: str, /, **claim: float) -> Outcome:
         """Propose this text as the candidate, and say what it waits for now, or that it was released.
 
         `claim` is what the loop says of it, by default the numbers with which it was judged here. It ends the step;

@@ -52,7 +52,8 @@ def served(project: Path, *, start: bool, shadow: bool) -> Iterator[Line]:
 
 @contextmanager
 def _started(project: Path, *, shadow: bool) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "keyturn", "loop", "serve", "--project", str(project)]
+    # `-P`: what lies in the folder where the loop was started is no part of its governor.
+    command = [sys.executable, "-P", "-m", "keyturn", "loop", "serve", "--project", str(project)]
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
     try:
         log = os.open(project / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

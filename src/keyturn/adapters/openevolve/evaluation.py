@@ -166,7 +166,7 @@ class Evaluation:
             result = call(str(sitting.stub))
             metrics, fault = _parts(result)
             sitting.metrics |= metrics
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, Stopped):
                 raise
             fault = f"{type(error).__name__}: {error}"
@@ -190,7 +190,7 @@ class Evaluation:
             try:
                 _fresh(sitting.program)
                 sitting.reasons += _words(check(sitting.program))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if isinstance(error, Stopped):
                     raise
                 sitting.reasons.append(f"the check broke off: {type(error).__name__}: {error}")
@@ -235,6 +235,11 @@ def _parts(result: Any) -> tuple[dict[str, Any], str]:
     metrics = getattr(result, "metrics", result)
     if not isinstance(metrics, dict):
         return {}, f"the evaluator returned a `{type(result).__name__}`; a dict of metrics is expected"
+    endless = [
+        str(name) for name, value in metrics.items() if isinstance(value, int) and abs(value) > sys.float_info.max
+    ]
+    if endless:  # OpenEvolve makes a float of each, and would raise where nobody expects it
+        return {}, f"`{endless[0][:40]}` is a whole number beyond every float"
     return {str(name): value for name, value in metrics.items()}, ""
 
 
