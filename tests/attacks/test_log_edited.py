@@ -9,6 +9,7 @@ import pytest
 from keyturn.core.errors import TamperDetected
 from keyturn.ledger import tree
 from keyturn.ledger.check import check_store, require_sound
+from keyturn.ledger.schema import PAGE_BYTES
 from keyturn.ledger.store import Store
 from tests.ledger.signers import LOG
 from tests.ledger.test_store import leaves_of, signed
@@ -44,13 +45,14 @@ def rebuilt(path, leaves):
     """The thorough thief: every leaf, hash, root and frontier made anew, so that the file contradicts nothing in it."""
     with Store.open(path.with_name("forged.db"), create=True) as forged:
         forged.append(leaves, expected=None)
-        head, frontier, _, nodes = forged.kept()
+        head, frontier, _ = forged.kept()
+        nodes = forged._db.execute("SELECT level, n, hash FROM node").fetchall()
     alter(
         path,
         ("DELETE FROM entry", ()),
         ("DELETE FROM node", ()),
         *[("INSERT INTO entry VALUES (?, ?, ?)", (n, tree.leaf_hash(leaf), leaf)) for n, leaf in enumerate(leaves)],
-        *[("INSERT INTO node VALUES (?, ?, ?)", (level, n, value)) for (level, n), value in nodes.items()],
+        *[("INSERT INTO node VALUES (?, ?, ?)", row) for row in nodes],
         ("UPDATE state SET size = ?, root = ?, frontier = ?", (head.size, head.root, b"".join(frontier.hashes))),
     )
 
@@ -125,7 +127,7 @@ def test_a_log_that_contradicts_itself_is_not_even_opened(path, statement, value
     assert caught.value.help
 
 
-@pytest.mark.parametrize("offset", [0, 20, 4096, 8192, 20_000])
+@pytest.mark.parametrize("offset", [0, 20, PAGE_BYTES, 2 * PAGE_BYTES, 5 * PAGE_BYTES])
 def test_a_file_with_garbage_in_it_never_passes(path, offset):
     alter(path, ("PRAGMA wal_checkpoint(TRUNCATE)", ()))
     data = bytearray(path.read_bytes())

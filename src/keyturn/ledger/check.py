@@ -13,13 +13,10 @@ from keyturn.core.errors import KeyturnError, TamperDetected
 from keyturn.ledger import checkpoint, note, tree
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.rows import STRIDE
-from keyturn.ledger.store import Head, Store
+from keyturn.ledger.store import Head, Page, Store
 
 PROBLEMS_MAX = 20
 """How many problems of one kind are named; the rest are counted."""
-
-PENDING_MAX = 4096
-"""How many leaf hashes are folded into the tree at once."""
 
 _RESTORE = "do not act on this log; restore it from a copy, and keep this one as evidence"
 _COMPARE = "give both notes to the witnesses and to everybody who relies on this log"
@@ -43,10 +40,10 @@ def check_store(store: Store, vkey: str, *, known: Sequence[bytes] = ()) -> tupl
     """
     log = note.parse_vkey(vkey)
     signed, problems = _opened(log, store.checkpoints(), known)
-    head, frontier, count, nodes = store.kept()
-    walk = _Walk(nodes, {head.size, *(each.head.size for each in signed)})
-    for index, kept, leaf in store.scan(head.size):
-        walk.step(index, kept, leaf)
+    head, frontier, count = store.kept()
+    walk = _Walk(store, tuple(sorted({head.size, *(each.head.size for each in signed)})))
+    for page in store.scan(head.size):
+        walk.step(page)
     found = [*problems, *walk.end(head, frontier, count)]
     found += [problem for each in signed for problem in _against(each, walk, signed)]
     return tuple(_shortened(found))
@@ -76,32 +73,32 @@ class _Signed:
 class _Walk:
     """The tree as the leaves make it, from left to right, and where it differs from what was kept."""
 
-    nodes: dict[tuple[int, int], bytes]
-    wanted: set[int]
+    store: Store
+    wanted: tuple[int, ...]
     roots: dict[int, bytes] = field(default_factory=lambda: {0: tree.EMPTY_ROOT})
     frontier: tree.Frontier = field(default_factory=tree.Frontier)
-    pending: list[bytes] = field(default_factory=list)
     edited: list[tuple[int, bytes, bytes]] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     wrong_nodes: list[tuple[int, int]] = field(default_factory=list)
     next: int = 0
 
-    def step(self, index: int, kept: bytes, leaf: bytes) -> None:
-        """Take the next entry; after a gap no root can be known any more."""
-        self.missing.extend(range(self.next, min(index, self.next + PROBLEMS_MAX)))
-        self.next = index + 1
-        found = tree.leaf_hash(leaf)
-        if found != kept:
-            self.edited.append((index, kept, found))
+    def step(self, page: Page) -> None:
+        """Take the next entries; after a gap no root can be known any more."""
+        hashes = tree.leaf_hashes(page.leaves)
+        if hashes != page.hashes:
+            both = zip(page.indexes, page.hashes, hashes, strict=True)
+            self.edited += [(index, kept, found) for index, kept, found in both if kept != found]
+        for index in page.indexes if len(page.leaves) != page.indexes[-1] + 1 - self.next else ():
+            self.missing.extend(range(self.next, min(index, self.next + PROBLEMS_MAX)))
+            self.next = index + 1
+        start, self.next = self.frontier.size, page.indexes[-1] + 1
         if self.missing:
             return
-        self.pending.append(found)
-        if self.next in self.wanted or len(self.pending) >= PENDING_MAX:
-            self._fold()
+        for stop in (*(size for size in self.wanted if start < size < self.next), self.next):
+            self._fold(hashes[self.frontier.size - start : stop - start])
 
     def end(self, head: Head, frontier: tree.Frontier, count: int) -> Iterator[Problem]:
         """Say where what was kept differs, after the last entry."""
-        self._fold()
         self.missing.extend(range(self.next, min(head.size, self.next + PROBLEMS_MAX)))
         for index in self.missing:
             yield Problem("log_must_be_whole", f"entry {index} is missing; the log says that it has {head.size}")
@@ -116,15 +113,14 @@ class _Walk:
         if not self.missing and frontier != self.frontier:
             yield Problem("hashes_must_follow_from_entries", "the kept frontier is not its entries'")
 
-    def _fold(self) -> None:
-        self.frontier = self.frontier.extend(self.pending, complete=self._complete, every=STRIDE)
-        self.pending.clear()
+    def _fold(self, hashes: list[bytes]) -> None:
+        self.frontier = self.frontier.extend(hashes, complete=self._complete)
         if self.frontier.size in self.wanted:
             self.roots[self.frontier.size] = self.frontier.root()
 
-    def _complete(self, level: int, n: int, value: bytes) -> None:
-        if self.nodes.get((level, n)) != value:
-            self.wrong_nodes.append((level, n))
+    def _complete(self, level: int, n: int, found: list[bytes]) -> None:
+        if level % STRIDE == 0 and (kept := self.store.kept_hashes(level, n, n + len(found))) != found:
+            self.wrong_nodes += [(level, n + at) for at, value in enumerate(found) if kept[at] != value]
 
     def _edits(self) -> Iterator[Problem]:
         places = {kept: index for index, kept, _ in self.edited}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count, repeat
 from pathlib import Path
 
 from keyturn.core.errors import Conflict, TamperDetected
@@ -16,6 +17,12 @@ from keyturn.ledger.checkpoint import Checkpoint
 
 STRIDE = 4
 """Inner hashes are kept for every fourth level; those between are computed from at most 8 of them."""
+
+ROWS = 100
+"""How many entries one statement writes; three values each, far below what SQLite can bind."""
+
+_INSERT = "INSERT INTO entry (i, hash, leaf) VALUES (?, ?, ?)"
+_INSERT_MANY = _INSERT + ", (?, ?, ?)" * (ROWS - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +100,16 @@ def unknown(
 
 def write(db: sqlite3.Connection, frontier: tree.Frontier, new: Sequence[tuple[bytes, str | None]]) -> Head:
     """Write new leaves after the frontier, with their keys and hashes, and return the head after them."""
-    hashes = [tree.leaf_hash(leaf) for leaf, _ in new]
+    leaves = [leaf for leaf, _ in new]
+    hashes, start = tree.leaf_hashes(leaves), frontier.size
     closed: list[tuple[int, int, bytes]] = []
 
-    def complete(level: int, n: int, value: bytes) -> None:
-        closed.append((level, n, value))
+    def complete(level: int, n: int, found: list[bytes]) -> None:
+        if level % STRIDE == 0:
+            closed.extend(zip(repeat(level), count(n), found, strict=False))
 
-    start, after = frontier.size, frontier.extend(hashes, complete=complete, every=STRIDE)
-    entries = ((start + at, hashes[at], leaf) for at, (leaf, _) in enumerate(new))
-    db.executemany("INSERT INTO entry (i, hash, leaf) VALUES (?, ?, ?)", entries)
+    after = frontier.extend(hashes, complete=complete)
+    _write_entries(db, start, hashes, leaves)
     named = [(key, start + at) for at, (_, key) in enumerate(new) if key is not None]
     db.executemany("INSERT INTO idem (key, i) VALUES (?, ?)", named)
     db.executemany("INSERT INTO node (level, n, hash) VALUES (?, ?, ?)", closed)
@@ -109,6 +117,18 @@ def write(db: sqlite3.Connection, frontier: tree.Frontier, new: Sequence[tuple[b
     query = "UPDATE state SET size = ?, root = ?, frontier = ? WHERE id = 1"
     db.execute(query, (head.size, head.root, b"".join(after.hashes)))
     return head
+
+
+def _write_entries(db: sqlite3.Connection, start: int, hashes: Sequence[bytes], leaves: Sequence[bytes]) -> None:
+    """Many rows in one statement, as stepping a statement costs more than the row; what is left over, row by row."""
+    whole = len(leaves) - len(leaves) % ROWS
+    for at in range(0, whole, ROWS):
+        values: list[object] = [None] * (3 * ROWS)
+        values[::3] = range(start + at, start + at + ROWS)
+        values[1::3], values[2::3] = hashes[at : at + ROWS], leaves[at : at + ROWS]
+        db.execute(_INSERT_MANY, values)
+    rest = zip(count(start + whole), hashes[whole:], leaves[whole:], strict=False)
+    db.executemany(_INSERT, rest)
 
 
 def require_one_history(db: sqlite3.Connection, said: Checkpoint, note: bytes) -> None:

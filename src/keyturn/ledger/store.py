@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,15 +19,24 @@ from keyturn.core.errors import Conflict, MalformedInput, TamperDetected, Unavai
 from keyturn.ledger import checkpoint as checkpoints
 from keyturn.ledger import rows, tree
 from keyturn.ledger.rows import Head
-from keyturn.ledger.schema import APPLICATION_ID, PAGE, SCHEMA, expected_schema, translated
+from keyturn.ledger.schema import APPLICATION_ID, PAGE, PAGE_BYTES, SCANNED, SCHEMA, expected_schema, translated
 
-__all__ = ["BUSY_SECONDS", "LEAF_BYTES_MAX", "Head", "Store"]
+__all__ = ["BUSY_SECONDS", "LEAF_BYTES_MAX", "Head", "Page", "Store"]
 
 LEAF_BYTES_MAX = 60_000
 """The longest leaf, below the 65,535 bytes that C2SP tlog-tiles can carry."""
 
 BUSY_SECONDS = 10.0
 """How long to wait for another writer before saying `Unavailable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some entries in order: their indexes, without gaps or with, the hashes kept with them, and their bytes."""
+
+    indexes: Sequence[int]
+    hashes: list[bytes]
+    leaves: list[bytes]
 
 
 class Store:
@@ -129,22 +139,38 @@ class Store:
         with self._reading() as db:
             return tuple(bytes(row[0]) for row in db.execute("SELECT note FROM checkpoint ORDER BY size"))
 
-    def scan(self, end: int) -> Iterator[tuple[int, bytes, bytes]]:
-        """Yield index, kept hash and leaf of the entries below `end` as they lie, gaps included; for `check`."""
+    def scan(self, end: int) -> Iterator[Page]:
+        """Yield the entries below `end` as they lie, gaps included, some at once; for `check`."""
         at = 0
         while at < end:
+            stop = min(at + SCANNED, end)
             with self._reading() as db:
-                query = "SELECT i, hash, leaf FROM entry WHERE i >= ? AND i < ? ORDER BY i LIMIT ?"
-                found = db.execute(query, (at, end, PAGE)).fetchall()
-            yield from ((int(i), bytes(kept), bytes(leaf)) for i, kept, leaf in found)
-            at = found[-1][0] + 1 if found else end
+                query = "SELECT hash, leaf FROM entry WHERE i >= ? AND i < ? ORDER BY i"
+                found = db.execute(query, (at, stop)).fetchall()
+                indexes: Sequence[int] = range(at, stop)
+                if len(found) != len(indexes):
+                    numbers = db.execute("SELECT i FROM entry WHERE i >= ? AND i < ? ORDER BY i", (at, stop))
+                    indexes = [int(row[0]) for row in numbers]
+            if found:
+                hashes, leaves = zip(*found, strict=True)
+                yield Page(indexes, list(hashes), list(leaves))
+            at = stop
 
-    def kept(self) -> tuple[Head, tree.Frontier, int, dict[tuple[int, int], bytes]]:
-        """Return head, frontier, number of rows, inner hashes by level and place, at one moment; for `check`."""
+    def kept(self) -> tuple[Head, tree.Frontier, int]:
+        """Return head, frontier and number of rows at one moment; for `check`."""
         with self._reading() as db:
-            nodes = {(int(level), int(n)): bytes(kept) for level, n, kept in db.execute("SELECT * FROM node")}
             (count,) = db.execute("SELECT count(*) FROM entry").fetchone()
-            return *rows.state(db), int(count), nodes
+            return *rows.state(db), int(count)
+
+    def kept_hashes(self, level: int, start: int, end: int) -> list[bytes | None]:
+        """Return the inner hashes that are kept for these places of one level, None where there is none; for `check`.
+
+        An inner hash is written once, with the entry that completes it, so that no append changes the answer.
+        """
+        with self._reading() as db:
+            query = "SELECT n, hash FROM node WHERE level = ? AND n >= ? AND n < ?"
+            held = dict(db.execute(query, (level, start, end)).fetchall())
+        return [held.get(n) for n in range(start, end)]
 
     # --- writing
 
@@ -204,6 +230,7 @@ class Store:
                 rows.require_whole(db, self._path)
 
     def _found(self) -> None:
+        self._db.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # says nothing to a file that has pages already
         self._db.execute("PRAGMA journal_mode = WAL")
         with self._writing() as db:
             if rows.schema(db):

@@ -26,6 +26,12 @@ def leaf_hash(leaf: bytes) -> bytes:
     return hashlib.sha256(b"\0" + leaf).digest()
 
 
+def leaf_hashes(leaves: Iterable[bytes]) -> list[bytes]:
+    """Return the hashes of many leaves; the same as `leaf_hash` of each, without a call of ours for each."""
+    sha256 = hashlib.sha256
+    return [sha256(b"\0" + leaf).digest() for leaf in leaves]
+
+
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return the hash of a node from those of its two children."""
     return hashlib.sha256(b"\1" + left + right).digest()
@@ -47,25 +53,24 @@ class Frontier:
         return self.extend((leaf,))
 
     def extend(
-        self, leaves: Iterable[bytes], *, complete: Callable[[int, int, bytes], None] | None = None, every: int = 1
+        self, leaves: Sequence[bytes], *, complete: Callable[[int, int, list[bytes]], None] | None = None
     ) -> Frontier:
-        """Return the frontier after more leaf hashes.
+        """Return the frontier after more leaf hashes, made level by level: one call per hash and little else.
 
-        `complete(level, n, hash)` hears of each node above the leaves as it closes, on every `every`-th level.
+        `complete(level, n, hashes)` hears of the nodes that closed on each level above the leaves, from the `n`-th on.
         """
-        hashes, size = list(self.hashes), self.size
-        sha256 = hashlib.sha256
-        for leaf in leaves:
-            above, n, level = leaf, size, 0
-            while n & 1:
-                above = sha256(b"\1" + hashes.pop() + above).digest()
-                n >>= 1
-                level += 1
-                if complete is not None and level % every == 0:
-                    complete(level, n, above)
-            hashes.append(above)
-            size += 1
-        return Frontier(size, tuple(hashes))
+        before, after, sha256 = list(self.hashes), self.size + len(leaves), hashlib.sha256
+        row, hashes = list(leaves), []
+        for level in range(after.bit_length()):
+            if self.size >> level & 1:
+                row.insert(0, before.pop())
+            if len(row) & 1:
+                hashes.append(row.pop())
+            pairs = zip(row[::2], row[1::2], strict=True)
+            row = [sha256(b"\1" + left + right).digest() for left, right in pairs]
+            if row and complete is not None:
+                complete(level + 1, self.size >> level + 1, row)
+        return Frontier(after, tuple(reversed(hashes)))
 
     def root(self) -> bytes:
         """Return the root of the tree with this many leaves."""
