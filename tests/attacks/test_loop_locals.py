@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.app import Project, openevolve
+from keyturn.app.founding import new_key
+from keyturn.cli import openevolving
+from keyturn.cli.main import main
 from keyturn.core.errors import Unavailable
 from keyturn.sdk.line import Line
 from keyturn.sdk.serving import LOG, served
@@ -52,3 +56,20 @@ def test_a_governors_log_is_never_written_through_a_link(tmp_path: Path) -> None
     with pytest.raises(Unavailable), served(tmp_path, start=True, shadow=False):
         pass
     assert precious.read_text() == "mine"
+
+
+def test_an_evaluator_that_was_edited_after_the_founding_is_named_before_the_warrant_is_spent(tmp_path: Path) -> None:
+    (place := tmp_path / "loop").mkdir()
+    (place / "initial_program.py").write_text("def solve(n):\n    return n\n")
+    for name in ("evaluator.py", "held_out.py"):
+        (place / name).write_text("def evaluate(path):\n    return {'combined_score': 1.0}\n")
+    keys, root = tmp_path / "keys", tmp_path / "project"
+    new_key("ada", kind="simulated", keys=keys, passphrase_file=None)
+    said = ["--project", str(root), "--as", "ada", "--keys", str(keys), "--demo"]
+    assert main(["openevolve", "init", str(place), *said]) == 0
+    of, project = openevolve.example(place), Project(root)
+    assert openevolving.changed(of, project) == []
+    for name in ("evaluator.py", "held_out.py"):
+        with (place / name).open("a") as file:
+            file.write("# just a small change\n")
+    assert openevolving.changed(of, project) == ["evaluator.py", "held_out.py"]

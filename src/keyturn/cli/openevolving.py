@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from keyturn.cli.screens import waiting as waits
 from keyturn.core import agenda
 from keyturn.core.bounds import Bounds, Used
 from keyturn.core.errors import KeyturnError, Unavailable
+
+EXAM = "keyturn.sdk.exam"
+"""The grader that examines with a loop's own evaluator."""
 
 EVERY_SECONDS = 5.0
 """How often, at the most, progress is a line of its own where it cannot pass."""
@@ -76,6 +80,9 @@ def run(args: argparse.Namespace) -> int:
         shadow=args.shadow,
     )
     view = View(Screen(silent=args.json))
+    for file in changed(of, project):
+        view.screen.line(f"! {safe(file)} is not the file that people signed for: what this run proposes will not pass")
+        view.screen.line("  its trial. Put it back, or change its digest in the policy and `keyturn policy adopt`")
     with openevolve.Loop(of, project.root, options) as loop, passed_on(loop, view):
         for message in loop.messages():
             view.take(message)
@@ -83,6 +90,16 @@ def run(args: argparse.Namespace) -> int:
         if not view.ended:
             view.ended = _unexplained(loop, code)
     return _ended(args, view, project)
+
+
+def changed(of: openevolve.Example, project: Project) -> list[str]:
+    """The files that the policy in force pins for its exams, and that are other ones by now."""
+    state = project.state()
+    suites = state.current.policy.suites if state.current else ()
+    pinned = [suite.exam.split()[-1] for suite in suites if EXAM in suite.grader and suite.exam]
+    graders = {word for suite in suites for word in suite.grader}
+    files = [file for file in (of.evaluator, of.held_out) if file is not None and str(file) in graders]
+    return [file.name for file in files if f"sha256:{sha256(file.read_bytes()).hexdigest()}" not in pinned]
 
 
 @contextmanager
