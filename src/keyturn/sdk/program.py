@@ -208,7 +208,7 @@ def _metric(value: object) -> Json:
         try:
             number = float(value)
         except OverflowError:  # a whole number beyond every float: a program may well return one
-            number = math.inf if value > 0 else -math.inf
+            number = -math.inf if value < 0 else math.inf
         return number if math.isfinite(number) and not 2**53 <= abs(number) < 1e21 else repr(number)
     return _plain(_written(value), 200)
 
