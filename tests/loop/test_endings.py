@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -45,12 +47,13 @@ def governor(made: Scene, *more: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def sealed_processes(made: Scene) -> list[int]:
-    """Every process whose command is our init or our runner in a sandbox of this machine's; ours are the only ones."""
+    """Every process in a sandbox of this project's that is our init, or a runner that is a fork of it."""
+    tag = hashlib.sha256(os.fsencode((made.project.home / "run").resolve())).hexdigest()[:12]
     found = []
-    for place in Path("/proc").iterdir():
+    for place in [place for place in Path("/proc").iterdir() if place.name.isdigit()]:
         with contextlib.suppress(OSError):
-            if place.name.isdigit() and b"/runner/program" in (place / "cmdline").read_bytes():
-                found.append(int(place.name))
+            if f"keyturn-{tag}" in (place / "cgroup").read_text():
+                found += [int(place.name)] * (b"/keyturn/init.py" in (place / "cmdline").read_bytes())
     return found
 
 
@@ -233,6 +236,7 @@ def test_warm_sandboxes_hold_out_longer_than_a_lease(scene: Make) -> None:
     with made.serving():
         run, _ = made.loop()
         with run, made.client() as worker:
+            assert eventually(lambda: len(sealed_processes(made)) == 6), "monitor, init and runner, twice"
             before = sealed_processes(made)
             time.sleep(1.5)
             assert set(sealed_processes(made)) == set(before) != set()

@@ -94,6 +94,15 @@ class FakeRunning:
     def kill(self) -> None:
         self._stop("lost")
 
+    def spare(self) -> None:
+        self._stop("lost")
+
+    def clear(self) -> None:
+        raise Unavailable("a fake sandbox serves once", help="prepare a new one")
+
+    def again(self) -> FakeRunning:
+        raise Unavailable("a fake sandbox serves once", help="prepare a new one")
+
     def gone(self) -> bool:
         return self._room.stopped.is_set()
 

@@ -83,8 +83,8 @@ def answer(policy: Policy, runtime: Runtime, candidate: Path, *, runner: Path | 
     )
 
 
-def waiting(policy: Policy, runtime: Runtime, runner: Path, *, seconds: float) -> Spec:
-    """A runner that waits for one of a loop's programs."""
+def waiting(policy: Policy, runtime: Runtime, runner: Path, *, seconds: float, programs_max: int) -> Spec:
+    """A runner that waits for a loop's programs, of which so many at the most run here, one after another."""
     return Spec(
         purpose="answer",
         argv=("python", "-I", f"{RUNNER}/{COMPILED}"),
@@ -94,6 +94,7 @@ def waiting(policy: Policy, runtime: Runtime, runner: Path, *, seconds: float) -
         decoys=DECOYS,
         lease_seconds=policy.lease_seconds,
         waits=True,
+        programs_max=programs_max,
     )
 
 

@@ -123,7 +123,7 @@ def facts(subject: Subject) -> dict[str, Json]:
     """Everything that is recorded, equal for two runs of one configuration."""
     limits: dict[str, Json] = dict(subject.leaf.limits().items())
     spec = subject.spec
-    waits: dict[str, Json] = {"waits": True} if spec.waits else {}
+    waits: dict[str, Json] = {"waits": True, "programs_max": spec.programs_max} if spec.waits else {}
     return waits | {
         "backend": subject.backend,
         "kernel": os.uname().release,

@@ -187,7 +187,7 @@ class Bubblewrap:
             init, word = _first_word(cell)
             cell.ends.init_pidfd = os.pidfd_open(init)
             cell.namespace = process_namespace(Path(f"/proc/{init}"))
-            cell.keepers = frozenset((init, monitor))
+            cell.init, cell.keepers = init, frozenset((init, monitor))
             if cell.leaf.folder is not None and not cell.leaf.holds(init):
                 raise Unavailable("the sandbox is outside its cgroup", help="this must not be; please report it")
             cell.decoys.arm()

@@ -259,6 +259,14 @@ class Leaf:
                 return int(text)
         return None
 
+    def memory_bytes(self) -> int | None:
+        """The memory that it holds now; None where the kernel does not count."""
+        for place, name in ((self.folder, "memory.current"), (self.v1.get("memory"), "memory.usage_in_bytes")):
+            text = _read(place / name) if place is not None else ""
+            if text:
+                return int(text)
+        return None
+
     def out_of_memory(self) -> bool:
         """Whether the kernel killed a process in it for want of memory."""
         new = _read(self.folder / "memory.events") if self.folder is not None else ""

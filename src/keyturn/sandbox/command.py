@@ -63,6 +63,7 @@ def init_config(spec: Spec, *, memory_held: bool) -> dict[str, Json]:
         "lease_ms": int(spec.lease_seconds * 1000),
         "wall_ms": int(limits.wall_seconds * 1000) + INIT_SPARE_MS,
         "waits": spec.waits,
+        "serves": spec.argv[2] if spec.programs_max > 1 else "",
         "argv": [spec.runtime.python if python else spec.argv[0], *spec.argv[1:]],
         "environment": dict(spec.environment),
         "folder": "/tmp",  # noqa: S108 - the sandbox's own
@@ -76,6 +77,10 @@ def check(spec: Spec) -> None:
     """Refuse a spec that cannot mean anything; raises `MalformedInput`."""
     if not spec.argv:
         raise MalformedInput("the subject's command is empty", help="name a program, for example `python`")
+    if spec.programs_max > 1 and not (spec.waits and len(spec.argv) == 3 and spec.argv[:2] == ("python", "-I")):
+        raise MalformedInput(
+            "only a runner that waits can serve programs", help="write its command `python -I FILE`, and let it wait"
+        )
     limits = spec.limits
     numbers = (limits.memory_bytes, limits.processes_max, limits.wall_seconds, limits.out_bytes, limits.tmp_bytes)
     if min(*numbers, spec.lease_seconds) <= 0:

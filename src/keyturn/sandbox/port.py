@@ -97,6 +97,9 @@ class Spec:
     `purpose` "answer" joins the subject's standard input and output to the caller; "improve" gives an empty input and
     counts standard output as diagnostics. `out` makes the writable folder `/out`. What `waits` is a runner of ours that
     is let go before it is needed: its wall limit counts from `begin`, and until then the lease alone holds it.
+
+    `programs_max` is for what waits: of more than one, init loads the runner, which is `argv[2]` after `python -I`, and
+    each program is a fork of that, which ends as a whole before the next one begins; see `Running.again`.
     """
 
     purpose: Purpose
@@ -109,6 +112,7 @@ class Spec:
     out: bool = False
     lease_seconds: float = 2.0
     waits: bool = False
+    programs_max: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +296,28 @@ class Running(Protocol):
 
     def kill(self) -> None:
         """Write the kill and do not wait; `gone` says when nothing of the subject lives, `halt` proves all of it."""
+        ...
+
+    def spare(self) -> None:
+        """Kill the one process of a program and do not wait; the sandbox around it stays, where it may serve `again`.
+
+        Where it may not, this is `kill`. A program that has not ended by itself is never waited for.
+        """
+        ...
+
+    def clear(self) -> None:
+        """See that no trace is left of a program that was spared and is gone; waits a fraction of a second at most.
+
+        Nothing lives there then but init and its monitor, who are as they were, as seen from outside, and the writable
+        folders are empty. Raises `Unavailable` on any doubt, and the sandbox must then be killed.
+        """
+        ...
+
+    def again(self) -> Running:
+        """Start the next runner in a sandbox that was cleared, on pipes of its own; this one is spent.
+
+        Raises `Unavailable` on any doubt, and the sandbox must then be killed.
+        """
         ...
 
     def gone(self) -> bool:

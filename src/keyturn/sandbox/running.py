@@ -5,15 +5,17 @@ The lease is renewed only from `tick` and what calls it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import socket
 from collections.abc import Callable
 
 from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Tier
 from keyturn.sandbox.attest import Subject, attest
-from keyturn.sandbox.cell import READ_BYTES, Cell, lives
+from keyturn.sandbox.cell import READ_BYTES, Cell, clear, lives, may_serve, restart, standing
 from keyturn.sandbox.collect import collect
 from keyturn.sandbox.command import INIT_SPARE_MS
 from keyturn.sandbox.port import CLAIM, Attestation, Collected, DecoyOpened, Exit, Reason, Receipt
@@ -67,6 +69,10 @@ class BubblewrapRunning:
         self._wall = cell.spec.limits.wall_seconds
         self._ours: frozenset[int] | None = None
         self._cpu_before = 0.0
+        self._peak_before = 0
+        self._pidfd = -1
+        self._spared = self._cleared = False
+        self._left = 0
         self._received = 0
         self._exit: Exit | None = None
         self._receipt: Receipt | None = None
@@ -85,11 +91,29 @@ class BubblewrapRunning:
         invariant(cell.spec.waits and self._ours is None, "only what waits begins, and once")
         self._wall = min(seconds, cell.spec.limits.wall_seconds)
         self._ours, self._cpu_before = cell.subjects(), cell.leaf.cpu_seconds() or 0.0
+        if may_serve(cell):
+            self._prepare()
         try:
             cell.ends.lease.send(b"B%d" % (self._wall * 1000 + INIT_SPARE_MS), socket.MSG_NOSIGNAL)
         except OSError as error:
             raise Unavailable("the waiting sandbox has ended", help="take another one") from error
         self._started = boottime()
+
+    def _prepare(self) -> None:
+        """Note all that must be known for a sandbox to serve again."""
+        cell = self._cell
+        if cell.stood is None:
+            cell.stood, cell.memory_bytes = standing(cell.init), cell.leaf.memory_bytes()
+        if cell.served > 1:
+            self._peak_before = cell.leaf.memory_bytes_peak() or 0
+        if len(self._ours or ()) != 1:
+            raise Unavailable("who waits in the sandbox is not our runner alone", help="take another one")
+        try:
+            self._pidfd = os.pidfd_open(min(self._ours or ()))
+        except OSError as error:
+            raise Unavailable("the waiting runner has ended", help="take another one") from error
+        if cell.subjects() != self._ours:
+            raise Unavailable("the waiting runner has ended", help="take another one")
 
     def alive(self) -> bool:
         """Whether what lived at `begin` still does."""
@@ -196,13 +220,18 @@ class BubblewrapRunning:
             left_running=left,
             decoys=cell.decoys.look(),
             diagnostics=cell.diagnostics,
-            memory_bytes_peak=cell.leaf.memory_bytes_peak(),
+            memory_bytes_peak=self._peak(),
         )
+
+    def _peak(self) -> int | None:
+        """The most memory that this program held; the kernel tells it of all that lived here, so it may be unknown."""
+        peak = self._cell.leaf.memory_bytes_peak()
+        return peak if peak is None or peak > self._peak_before else None
 
     def _word(self) -> tuple[int | None, int | None, float]:
         """The code, signal and processor time of the main process, as init saw them."""
         word = self._cell.word
-        if word is None:
+        if word is None or self._spared:
             return None, None, 0.0
         code, cpu = word["code"], word["cpu"]
         invariant(isinstance(code, int) and isinstance(cpu, float), "init tells code and processor time")
@@ -242,16 +271,47 @@ class BubblewrapRunning:
         """Write the kill and do not wait."""
         self._cell.kill()
 
+    def spare(self) -> None:
+        """Kill the program and leave the sandbox standing, where it may serve again."""
+        if self._pidfd < 0 or not may_serve(self._cell):
+            self.kill()
+            return
+        self._spared = True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def clear(self) -> None:
+        """Have the sandbox cleared, and look at it from outside."""
+        if not self._spared or self._left or not self.gone():
+            raise Unavailable("a program that was not spared is nobody's predecessor", help="prepare a new sandbox")
+        clear(self._cell)
+        self._cleared = True
+
+    def again(self) -> BubblewrapRunning:
+        """Have the next runner started in what was cleared."""
+        if not self._cleared:
+            raise Unavailable("the sandbox was not cleared", help="`clear` it first")
+        self._cleared = False
+        restart(self._cell)
+        self._leave()
+        return BubblewrapRunning(self._cell)
+
     def gone(self) -> bool:
         """Whether no process of the subject can do anything any more: the kernel lists none that is not exiting."""
-        return self._exit is not None or self._cell.closed or not self._cell.subjects()
+        if self._exit is not None or self._cell.closed:
+            return True
+        living = self._cell.subjects()
+        if self._spared and living - (self._ours or frozenset()):
+            self._left = max(self._left, len(living - (self._ours or frozenset())))
+            self.kill()
+        return not living
 
     def seen(self) -> Exit:
         """How it ended as far as is seen now."""
         if self._exit is not None:
             return self._exit
         self._cell.hear()
-        return self._seen(left=0, took=boottime() - self._started, over=False)
+        return self._seen(left=self._left, took=boottime() - self._started, over=False)
 
     def halt(self, why: str) -> Receipt:
         """Stop it now, from any thread, and prove it."""
@@ -263,5 +323,12 @@ class BubblewrapRunning:
     def close(self) -> None:
         """Kill what is left and give everything back."""
         self._cell.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Give back what is this one's own."""
         if not self._watch.closed:
             self._watch.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1

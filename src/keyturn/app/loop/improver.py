@@ -14,7 +14,7 @@ from keyturn.app.loop.door import Connection, Door
 from keyturn.app.loop.judging import Judging
 from keyturn.app.loop.reader import Reader
 from keyturn.app.loop.step import BEAT_SECONDS, Step
-from keyturn.app.loop.warm import Pool
+from keyturn.app.loop.warm import PROGRAMS_MAX, Pool
 from keyturn.app.parking import Files
 from keyturn.app.sealed import Sealed
 from keyturn.core.errors import MalformedInput, invariant
@@ -81,7 +81,9 @@ class LoopImprover:
         sealed, bytes_max = self.sealed, bytes_max_of(policy)
         shelf = Shelf(sealed.home / PROGRAMS)
         runtime = sealed.runtime(policy.subject.runtime)
-        spec = specs.waiting(policy, runtime, sealed.runner(), seconds=float(loop.program_seconds))
+        spec = specs.waiting(
+            policy, runtime, sealed.runner(), seconds=float(loop.program_seconds), programs_max=PROGRAMS_MAX
+        )
         return Step(
             sealed,
             self.door,

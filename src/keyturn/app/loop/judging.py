@@ -83,7 +83,7 @@ def _seen(seat: Seat, decoys: tuple[str, ...]) -> dict[str, Json]:
         "bytes": len(seat.submission.data),
         "seed": seat.seed,
         "seconds_max": seat.seconds,
-        "sandbox": {"tier": seat.tier, "attestation": seat.attestation},
+        "sandbox": {"tier": seat.attested.tier, "attestation": seat.attestation},
         "processes": seat.beyond,
         "decoys": [*decoys],
         "evaluator": {"metrics": dict(said.metrics), "reasons": [*said.reasons], "fault": said.fault},

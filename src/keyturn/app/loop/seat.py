@@ -9,8 +9,10 @@ import os
 from dataclasses import dataclass, field
 
 from keyturn.app.loop.door import Connection
+from keyturn.core.admission import ALIVE
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Digest, Json
+from keyturn.flow.ports import Attested
 from keyturn.sandbox.port import Exit, Running
 from keyturn.sandbox.proof import boottime
 from keyturn.wire import canonical
@@ -56,7 +58,7 @@ class Seat:
 
     submission: Submission
     running: Running
-    tier: str
+    attested: Attested
     attestation: Digest
     seed: int
     seconds: float
@@ -104,7 +106,16 @@ class Seat:
             return
         self.ended, self.ended_at = why, boottime()
         self.beyond = self.running.beyond()
-        self.running.kill()
+        if self.spotless():
+            self.running.spare()
+        else:
+            self.running.kill()
+
+    def spotless(self) -> bool:
+        """Whether all that was seen of it is in order, so that its sandbox may serve again."""
+        said = self.report or Report({}, (), (), "unheard")
+        harmless = not self.beyond and not self.running.decoys() and not said.signals and not said.fault
+        return self.ended == ALIVE and harmless
 
     def gone(self) -> bool:
         """Whether it is over and nothing of it was seen to live any more; takes in how it ended, once."""
@@ -114,6 +125,7 @@ class Seat:
             return False
         self.exit = self.running.seen()
         self.ended = _word(self.ended, self.exit)
+        self.beyond = max(self.beyond, self.exit.left_running)
         return True
 
 

@@ -198,12 +198,13 @@ class Step:
     def _fill(self) -> None:
         """Make up for the sandboxes that were taken, at once where somebody waits."""
         now, wanted = boottime(), min(len(self.waiting), self.books.loop.batch)
-        if self.stopped or not self.pool.lacks(wanted):
+        coming_back = sum(not seat.ended or seat.spotless() for seat in self.seats)
+        if self.stopped or not self.pool.lacks(wanted, coming_back):
             self.fill_at = 0.0
             return
         self.fill_at = self.fill_at or now + FILL_SECONDS
         if self.waiting or not self.seats or now >= self.fill_at:
-            self.pool.fill(wanted)
+            self.pool.fill(wanted, coming_back)
 
     def _turn_away(self, lacking: tuple[Finding, ...]) -> None:
         """The bounds are used up: whoever waits is stopped, and the loop with them."""
@@ -225,7 +226,7 @@ class Step:
             self.pool.clear(running)
             return False
         going_in = memoryview(frames_in(asked.data.decode("utf-8"), seed))
-        seat = Seat(asked, running, warm.attested.tier, attestation, seed, asked.seconds, going_in, found)
+        seat = Seat(asked, running, warm.attested, attestation, seed, asked.seconds, going_in, found)
         self.seats.append(seat)
         self.at[asked.connection] = seat
         self.door.watch(running.wake_fd, lambda: self.look(seat))
@@ -309,7 +310,11 @@ class Step:
             elif asked.connection.open:
                 self.answers[asked.connection] = answer
         self.seats.remove(seat)
-        self._let_go(seat)
+        if seat.spotless() and not self.stopped:
+            self._unwatch(seat)
+            self.pool.again(seat.running, seat.attested)
+        else:
+            self._let_go(seat)
         self.books.enter(asked.digest, asked.data, judgement.verdict, judgement.evidence, judgement.alarms)
 
     def _unwatch(self, seat: Seat) -> None:

@@ -1,7 +1,8 @@
 """Sandboxes kept warm: parked, attested, let go, and heard to be ready, before anybody needs one.
 
-In a warm sandbox our runner waits; not one instruction of a program has run in it. Each is used for one program and
-never again. They are made by a few threads behind the one that governs, which alone keeps their leases.
+In a warm sandbox our runner waits, alone, in a process in which not one instruction of a program has run. Where a
+program ended as it should, its sandbox is cleared, looked at from outside, and serves again; on any doubt it is killed
+instead. All this is done by a few threads behind the one that governs, which alone keeps the leases of what is ready.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from keyturn.core.errors import KeyturnError, Unavailable
-from keyturn.flow.ports import Attested
+from keyturn.flow.ports import Attested, Interrupted
 from keyturn.sandbox.port import Backend, Running, Spec
 from keyturn.wire.frames import FrameReader, encode_frame
 
@@ -22,6 +23,9 @@ FAULTS_MAX = 3
 """After so many sandboxes in a row that could not be made, making more is no use."""
 
 READY_SECONDS_MAX = 20.0
+PROGRAMS_MAX = 100
+"""How many programs one sandbox serves at the most, one after another."""
+
 HELLO = encode_frame({"type": "hello"})
 
 
@@ -43,22 +47,34 @@ class Pool:
     size: int
     bell: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
     hands: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(HANDS, "keyturn-warm"))
+    turners: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(HANDS, "keyturn-again"))
     brooms: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "keyturn-clear"))
     coming: list[Future[Warm]] = field(default_factory=list)
+    turning: list[Future[Warm | Running]] = field(default_factory=list)
     ready: list[Warm] = field(default_factory=list)
     clearing: list[Future[None]] = field(default_factory=list)
     faults: int = 0
 
-    def fill(self, wanted: int = 0) -> None:
+    def fill(self, wanted: int = 0, coming_back: int = 0) -> None:
         """Begin to make as many as are lacking."""
-        for _ in range(self.lacks(wanted)):
+        for _ in range(self.lacks(wanted, coming_back)):
             made = self.hands.submit(make, self.backend, self.spec, self.guard)
             made.add_done_callback(lambda _: os.eventfd_write(self.bell, 1))
             self.coming.append(made)
 
-    def lacks(self, wanted: int = 0) -> int:
-        """How many are neither there nor on their way, though as many as `wanted` are asked for at once."""
-        return max(0, max(self.size, wanted) - len(self.ready) - len(self.coming))
+    def lacks(self, wanted: int = 0, coming_back: int = 0) -> int:
+        """How many are neither there nor on their way, though as many as `wanted` are asked for at once.
+
+        Those that are in use and may well serve again make up for a spare one, and not for one that is asked for.
+        """
+        here = len(self.ready) + len(self.coming) + len(self.turning)
+        return max(0, wanted - here, self.size - here - coming_back)
+
+    def again(self, running: Running, attested: Attested) -> None:
+        """Begin to make a sandbox ready for its next program, in which the last one ended as it should."""
+        turned = self.turners.submit(turn, running, attested, self.guard)
+        turned.add_done_callback(lambda _: os.eventfd_write(self.bell, 1))
+        self.turning.append(turned)
 
     def gather(self) -> None:
         """Take in what was made; raises what kept it from being made, `Interrupted` at once, faults when they last.
@@ -72,6 +88,9 @@ class Pool:
         for cleared in [each for each in self.clearing if each.done()]:
             self.clearing.remove(cleared)
             cleared.result()
+        for turned in [each for each in self.turning if each.done()]:
+            self.turning.remove(turned)
+            self._take_in(turned)
         for made in [each for each in self.coming if each.done()]:
             self.coming.remove(made)
             fault = made.exception()
@@ -82,6 +101,13 @@ class Pool:
             self.faults += 1
             if not isinstance(fault, KeyturnError) or self.faults >= FAULTS_MAX:
                 raise fault
+
+    def _take_in(self, turned: Future[Warm | Running]) -> None:
+        found = turned.result()
+        if isinstance(found, Warm):
+            self.ready.append(found)
+        else:
+            self.clear(found)
 
     def take(self) -> Warm | None:
         """One that is alive, the oldest first, or None; another one is begun in its place."""
@@ -108,7 +134,11 @@ class Pool:
         """Kill and clear every one of them, and wait for whatever is being cleared."""
         for made in self.coming:
             made.cancel()
-        self.hands.shutdown(wait=True)
+        for executor in (self.hands, self.turners):
+            executor.shutdown(wait=True)
+        for turned in self.turning:
+            self._take_in(turned)
+        self.turning = []
         for made in [each for each in self.coming if not each.cancelled() and each.exception() is None]:
             self.ready.append(made.result())
         for running in [each.running for each in self.ready if each.running is not None]:
@@ -123,6 +153,24 @@ def _cleared(running: Running) -> None:
     running.close()
     if receipt.init_exited_ms is None:
         raise Unavailable(f"{receipt.scope} was not seen to end: {'; '.join(receipt.unknown)}", help="`keyturn doctor`")
+
+
+def turn(running: Running, attested: Attested, guard: Callable[[], AbstractContextManager[None]]) -> Warm | Running:
+    """The sandbox with its next runner ready, under the latch's lock; on any doubt the old one, which is to be killed.
+
+    A halt is a doubt like any other: whoever governs learns of it elsewhere.
+    """
+    try:
+        running.clear()
+        with guard():
+            fresh = running.again()
+    except (KeyturnError, OSError, Interrupted):
+        return running
+    try:
+        _greet(fresh)
+    except (KeyturnError, OSError):
+        return fresh
+    return Warm(attested, fresh)
 
 
 def make(backend: Backend, spec: Spec, guard: Callable[[], AbstractContextManager[None]]) -> Warm:

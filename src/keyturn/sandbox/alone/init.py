@@ -1,13 +1,19 @@
-# ruff: noqa: PTH123, S606 - importing pathlib would slow every launch; turning into the subject is what this is for
+# ruff: noqa: PTH101, PTH116, PTH123, S606 - importing pathlib would slow every launch; turning into the subject is what this is for
 """PID 1 of the sandbox: holds the lease, starts the subject, and by ending lets the kernel kill all of it.
 
 Run alone inside as `python -I -S init.py`, so it imports nothing of ours. It never listens to the subject: the only
 voice is the lease socket, and every word on it but *go*, *begin* and *renew*, its end, or silence means exit.
+
+Where it serves programs, one after another, it loads our runner once and each program's process is a fork of it, under
+everything that a subject is under; between two of them *kill* and *next* are words too. What a program does to its own
+memory dies with it. After *kill* nothing lives here but init, and the writable folders are as they were, or init exits.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
+import itertools
 import json
 import os
 import resource
@@ -16,11 +22,18 @@ import signal
 import socket
 import struct
 import sys
+import time
+import types
 
 LEASE_FD = 3
 STDIO_FDS = (5, 6, 7)
 """Where the subject's own standard streams wait until it starts; the monitor outside closes its copies."""
 
+WRITABLE = ("/tmp", "/dev/shm")  # noqa: S108 - the sandbox's own
+ENTRIES_MAX = 1000
+"""How much one program may leave in the writable folders and yet have the next one run here."""
+
+CLEAR_SECONDS_MAX = 0.2
 CONFIG_BYTES_MAX = 120_000
 CLOCK_BOOTTIME = 7
 PR_SET_DUMPABLE = 4
@@ -87,11 +100,12 @@ def restrict(rules: list[list[object]]) -> None:
     os.close(ruleset)
 
 
-def become(config: dict[str, object]) -> None:
-    """Turn this child into the subject; does not return."""
+def confine(config: dict[str, object], streams: tuple[int, ...]) -> None:
+    """Put this child under everything that a subject is under, with these as its standard streams and nothing else."""
+    signal.set_wakeup_fd(-1)
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
-    for target, fd in enumerate(STDIO_FDS):
+    for target, fd in enumerate(streams):
         os.dup2(fd, target)
     os.closerange(3, 1 << 16)
     try:
@@ -103,38 +117,200 @@ def become(config: dict[str, object]) -> None:
     for number, value in config["rlimits"]:  # type: ignore[attr-defined]  # plain JSON, made by our own launcher
         resource.setrlimit(number, (value, value))
     restrict(config["landlock"])  # type: ignore[arg-type]  # plain JSON, made by our own launcher
+
+
+def turn(config: dict[str, object]) -> None:
+    """Turn this child into the subject; does not return."""
     argv = list(map(str, config["argv"]))  # type: ignore[call-overload]  # plain JSON, made by our own launcher
     os.execve(argv[0], argv, dict(config["environment"]))  # type: ignore[call-overload]  # plain JSON again
 
 
-def start(config: dict[str, object]) -> int:
-    """Start the subject and give its process id; this process lets go of the subject's streams."""
-    pid = os.fork()
-    if not pid:
-        try:
-            become(config)
-        finally:  # whatever went wrong, this must not run on as a second init
-            why = f"keyturn: the subject could not be started: {sys.exc_info()[1]}\n"
-            os.write(2, why.encode(errors="replace"))
-            os._exit(FAILED_BEFORE_EXEC)
-    for fd in STDIO_FDS:
-        os.close(fd)
-    return pid
+def load(file: str) -> types.ModuleType:
+    """Our runner as a module of this process, with what it imports ahead; the next programs start from this copy."""
+    import importlib.util
+    import site
+
+    site.main()  # `-S` kept it from the libraries of the runtime
+    spec = importlib.util.spec_from_file_location("__keyturn_runner__", file)
+    runner = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # the file is there, or nothing works
+    spec.loader.exec_module(runner)  # type: ignore[union-attr]  # a file has a loader
+    runner.warm_up()
+    if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208 - see the top
+        raise Ended("threads")  # a fork takes one thread along, and whatever the others hold is held for ever
+    gc.collect()
+    gc.freeze()
+    return runner
 
 
-def reap(main: int, lease: socket.socket) -> None:
-    """Take in every child that has ended, and tell the governor when the main one is among them."""
-    while True:
+def run(runner: types.ModuleType, config: dict[str, object]) -> None:
+    """Be the runner in this child as if it had been executed; does not return."""
+    if libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0):  # as after an execution; what is in this memory is no secret
+        raise OSError(ctypes.get_errno(), "the program could not be made like any other")
+    os.environ.clear()
+    os.environ.update(config["environment"])  # type: ignore[call-overload]  # plain JSON, made by our own launcher
+    file = config["serves"]
+    config.clear()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    runner.__name__, sys.modules["__main__"], sys.argv = "__main__", runner, [str(file)]
+    try:
+        runner.main()
+    finally:  # whatever came up ends it here, told as it would be told of a script
+        sys.excepthook(*sys.exc_info())  # there is one: the runner itself never comes back
+        os._exit(1)
+
+
+def look_at(place: str) -> tuple[int, ...]:
+    """What a writable folder shows to a program before anything lies in it."""
+    status, room = os.stat(place), os.statvfs(place)
+    return status.st_mode, status.st_atime_ns, status.st_mtime_ns, room.f_bfree, room.f_ffree
+
+
+def empty(place: str, before: tuple[int, ...]) -> None:
+    """Remove all that lies in a folder, and leave it as it was; raises what it meets that is not as it expects.
+
+    Nobody else lives here now. Folders are moved up to the top before they are looked into, so that none is too deep.
+    """
+    os.chmod(place, 0o700)
+    top = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    waiting: list[str] = []
+    names = map(".keyturn-{}".format, itertools.count())
+    left = ENTRIES_MAX
+
+    def take(folder: int) -> None:
+        nonlocal left
+        with os.scandir(folder) as entries:
+            found = list(itertools.islice(entries, left + 1))
+        left -= len(found)
+        if left < 0:
+            raise Ended("doubt")
+        for entry in found:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=folder)
+                continue
+            os.chmod(entry.name, 0o700, dir_fd=folder)
+            waiting.append(next(names))
+            os.rename(entry.name, waiting[-1], src_dir_fd=folder, dst_dir_fd=top)
+
+    take(top)
+    while waiting:
+        name = waiting.pop()
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+        take(folder)
+        os.close(folder)
+        os.rmdir(name, dir_fd=top)
+    os.close(top)
+    os.chmod(place, before[0] & 0o7777)
+    os.utime(place, ns=(before[1], before[2]))
+    if look_at(place) != before:  # something that nobody can name any more still holds on to memory
+        raise Ended("doubt")
+
+
+class Init:
+    """What init knows while it governs."""
+
+    def __init__(self, config: dict[str, object], lease: socket.socket, wake: socket.socket) -> None:
+        self.config, self.lease, self.wake = config, lease, wake
+        self.heartbeat, self.wall = timer(), timer()
+        self.main = 0
+        self.told = False
+        self.runner: types.ModuleType | None = None
+        self.places: dict[str, tuple[int, ...]] = {}
+
+    def milliseconds(self, name: str) -> int:
+        """A length from the config."""
+        return int(str(self.config[name]))
+
+    def start(self, streams: tuple[int, ...]) -> None:
+        """Start the subject; this process lets go of the subject's streams."""
+        pid = os.fork()
+        if not pid:
+            try:
+                self.lease.close()
+                self.wake.close()
+                confine(self.config, streams)
+                if self.runner is not None:
+                    run(self.runner, self.config)
+                else:
+                    turn(self.config)
+            finally:  # whatever went wrong, this must not run on as a second init
+                why = f"keyturn: the subject could not be started: {sys.exc_info()[1]}\n"
+                os.write(2, why.encode(errors="replace"))
+                os._exit(FAILED_BEFORE_EXEC)
+        for fd in streams:
+            os.close(fd)
+        self.main, self.told = pid, False
+
+    def reap(self) -> bool:
+        """Take in every child that has ended, and tell the governor of the main one; whether there are others left."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.main and not self.told:
+                self.told = True
+                word = {"code": os.waitstatus_to_exitcode(status), "cpu": usage.ru_utime + usage.ru_stime}
+                self.lease.send(b"E" + json.dumps(word).encode())
+
+    def clear(self) -> None:
+        """End everything but ourselves, and leave no trace of it; raises `Ended` where that takes long."""
+        set_timer(self.wall, 0)
         try:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        if pid == main:
-            code = os.waitstatus_to_exitcode(status)
-            word = {"code": code, "cpu": usage.ru_utime + usage.ru_stime}
-            lease.send(b"E" + json.dumps(word).encode())
+            os.kill(-1, signal.SIGKILL)  # spares the one who sends it, and nobody who is being forked
+        except ProcessLookupError:
+            pass
+        until = time.monotonic() + CLEAR_SECONDS_MAX
+        while self.reap():
+            if time.monotonic() > until:
+                raise Ended("doubt")
+            if select.select([self.wake], [], [], 0.005)[0]:
+                self.wake.recv(4096)
+        for place, before in self.places.items():
+            empty(place, before)
+        self.main = 0
+        self.lease.send(b"D")
+
+    def heed(self, word: bytes, fds: list[int]) -> None:
+        """Do what the governor says."""
+        waits, serves = self.config["waits"], self.config["serves"]
+        if word == b"G" and not self.main:
+            if not waits:
+                set_timer(self.wall, self.milliseconds("wall_ms"))
+            if serves:
+                self.runner = load(str(serves))
+                self.places = {place: look_at(place) for place in WRITABLE}
+            self.start(STDIO_FDS)
+        elif word[:1] == b"B" and self.main and waits:
+            set_timer(self.wall, max(1, min(int(word[1:]), self.milliseconds("wall_ms"))))
+        elif word == b"K" and self.main and serves:
+            self.clear()
+        elif word == b"N" and not self.main and self.runner is not None and len(fds) == len(STDIO_FDS):
+            self.start(tuple(fds))
+        elif word != b"R":
+            raise Ended("closed")
+        set_timer(self.heartbeat, self.milliseconds("lease_ms"))
+
+    def govern(self) -> None:
+        """Hold the lease until it ends, which it says by raising `Ended`."""
+        set_timer(self.heartbeat, self.milliseconds("lease_ms"))
+        park(self.config, self.lease)
+        poll = select.poll()
+        for fd in (self.lease.fileno(), self.heartbeat, self.wall, self.wake.fileno()):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self.heartbeat in ready or self.wall in ready:
+                raise Ended("lease" if self.heartbeat in ready else "wall")
+            if self.wake.fileno() in ready:
+                self.wake.recv(4096)
+                self.reap()
+            if self.lease.fileno() in ready:
+                word, fds, _, _ = socket.recv_fds(self.lease, 16, len(STDIO_FDS))
+                self.heed(word, fds)
 
 
 def park(config: dict[str, object], lease: socket.socket) -> None:
@@ -146,37 +322,13 @@ def park(config: dict[str, object], lease: socket.socket) -> None:
     lease.send(b"P" + json.dumps({"landlock_abi": landlock_abi()}).encode())
 
 
-def govern(lease: socket.socket, wake: socket.socket) -> None:
-    """Hold the lease until it ends, which it says by raising `Ended`."""
+def told(lease: socket.socket) -> dict[str, object]:
+    """What the governor says first."""
     first = lease.recv(CONFIG_BYTES_MAX)
     if first[:1] != b"C":
         raise Ended("closed")
-    config = json.loads(first[1:])
-    heartbeat, wall = timer(), timer()
-    set_timer(heartbeat, config["lease_ms"])
-    park(config, lease)
-    main = 0
-    poll = select.poll()
-    for fd in (lease.fileno(), heartbeat, wall, wake.fileno()):
-        poll.register(fd, select.POLLIN)
-    while True:
-        ready = {fd for fd, _ in poll.poll()}
-        if heartbeat in ready or wall in ready:
-            raise Ended("lease" if heartbeat in ready else "wall")
-        if lease.fileno() in ready:
-            word = lease.recv(16)
-            if word == b"G" and not main:
-                if not config["waits"]:
-                    set_timer(wall, config["wall_ms"])
-                main = start(config)
-            elif word[:1] == b"B" and main and config["waits"]:
-                set_timer(wall, max(1, min(int(word[1:]), config["wall_ms"])))
-            elif word != b"R":
-                raise Ended("closed")
-            set_timer(heartbeat, config["lease_ms"])
-        if wake.fileno() in ready:
-            wake.recv(4096)
-            reap(main, lease)
+    config: dict[str, object] = json.loads(first[1:])
+    return config
 
 
 def main() -> None:
@@ -191,7 +343,7 @@ def main() -> None:
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     lease = socket.socket(fileno=LEASE_FD)
     try:
-        govern(lease, wake)
+        Init(told(lease), lease, wake).govern()
     except Ended as end:
         lease.setblocking(False)
         try:
