@@ -35,6 +35,7 @@ CHILDREN = 3
 ROUNDS = 4
 MATCH_GAMES = 240
 CHUNK = 64 * COLUMNS
+STEPS = float(1 << 20)
 FRAME_BYTES_MAX = 64 * 1024
 
 # ---------------------------------------------------------------------------------------------- rules
@@ -129,17 +130,25 @@ def new_weights(rng: np.random.Generator) -> Weights:
 def worth(net: Weights, mine: Array, taken: Array) -> Array:
     """Value boards for the side to move, from -1 (lost) to 1 (won).
 
-    Boards go through in padded chunks of one size, so that a value never depends on its neighbours.
+    Boards go through in padded chunks of one size, and sums are of multiples of a power of two, which are exact in
+    double precision: a value never depends on its neighbours, or on the order in which some processor adds.
     """
     count = len(mine)
     padded = np.zeros((2, -(-count // CHUNK) * CHUNK), dtype=np.uint64)
     padded[0, :count], padded[1, :count] = mine, taken
     values = np.empty(padded.shape[1], dtype=np.float32)
+    first, second = stepped(net["w1"]), stepped(net["w2"])
     for start in range(0, padded.shape[1], CHUNK):
         part = slice(start, start + CHUNK)
-        hidden = np.tanh(inputs(padded[0, part], padded[1, part]) @ net["w1"] + net["b1"])
-        values[part] = np.tanh(hidden @ net["w2"] + net["b2"])
+        sums = inputs(padded[0, part], padded[1, part]).astype(np.float64) @ first
+        hidden = np.tanh(sums.astype(np.float32) + net["b1"])
+        values[part] = np.tanh((stepped(hidden) @ second).astype(np.float32) + net["b2"])
     return values[:count]
+
+
+def stepped(numbers: Array) -> Array:
+    """The numbers in double precision, each rounded to a multiple of 2 to the power of -20."""
+    return np.rint(numbers.astype(np.float64) * STEPS) / STEPS
 
 
 def column_worths(net: Weights, mine: Array, taken: Array) -> Array:
