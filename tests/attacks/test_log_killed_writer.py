@@ -29,10 +29,11 @@ with Store.open(Path(sys.argv[1]), create=True) as store:
 """
 
 
-@pytest.mark.timeout(120)
-def test_ten_kills_lose_no_acknowledged_entry(tmp_path):
-    path, dice, least = tmp_path / "log.db", random.Random(7), 0
-    for _ in range(10):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_kills_at_any_moment_lose_no_acknowledged_entry(tmp_path, kills):
+    path, dice, least = tmp_path / "log.db", random.Random(kills), 0
+    for _ in range(kills):
         child = subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True)
         assert child.stdout.readline().strip()
         time.sleep(dice.uniform(0.0, 0.15))

@@ -2,6 +2,9 @@
 
 It keeps leaves, the hashes that make proofs quick, and the checkpoints that were signed. It never changes or
 removes a leaf, and never looks at what a leaf says. Times are for a machine with a disk that honours a sync.
+
+Nothing waits in memory: an entry is *durable* when `append` returns, together with all that were handed in with it,
+and *published* once `save_checkpoint` kept a signed head over it. Whoever has many entries hands them in at once.
 """
 
 from __future__ import annotations
