@@ -52,7 +52,7 @@ def test_an_evaluator_that_exits_refuses_the_program_and_not_the_run(bench: Benc
     assert "broken SystemExit: 1" in CALLS
     bench.say("user_evaluator", RESULT=lambda factor: {"combined_score": factor})
     bench.say("held_out_0", REASONS=[])
-    bench.evaluation._checks = [exits]  # type: ignore[list-item]
+    bench.evaluation._checks = [exits]  # type: ignore[list-item]  # a check that exits
     bench("x = 2")
     assert any("the check broke off: SystemExit: 1" in call for call in CALLS)
 

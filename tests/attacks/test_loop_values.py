@@ -43,7 +43,7 @@ def test_truth_values_that_are_neither_are_no_array() -> None:
         with pytest.raises(ValueError, match="neither 0 nor 1"):
             values.decode(f'{{"{kind}":["|b1",{shape},"{data}"]}}', array=restored)
     mask = np.array([True, False, True])
-    assert np.array_equal(values.decode(values.encode(mask), array=restored), mask)  # type: ignore[arg-type]  # an array
+    assert np.array_equal(values.decode(values.encode(mask), array=restored), mask)  # type: ignore[arg-type]  # it is an array by then
 
 
 def test_a_complex_number_of_endless_parts_is_refused_as_data_and_not_raised_as_a_fault_of_ours() -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import Finding
 from keyturn.core.policy import Loop
-from keyturn.core.rebound import Blocks, rebound
 from keyturn.core.terms import Digest, Json
 
 ALIVE = "alive"
@@ -38,6 +37,12 @@ _CODING = re.compile(r"(?m)\A(?:[^\r\n]*(?:\r\n|\r|\n))?[ \t\f]*#.*?coding[:=][ 
 
 _NO_NUMBERS = frozenset({"nan", "inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"})
 _SHOWN_MAX = 200
+
+Blocks = tuple[tuple[int, int], ...]
+"""The lines of the marks, where each block starts and ends."""
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_CLOSED = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,3 +267,60 @@ def _within(node: object, blocks: tuple[tuple[int, int], ...]) -> bool:
     first = min([node.lineno, *(each.lineno for each in decorators)])
     last = node.end_lineno or node.lineno
     return any(start < first and last < end for start, end in blocks)
+
+
+# Fixed names that a block binds anew: text outside can stand, and still never be what is called
+
+
+def rebound(tree: ast.Module, blocks: Blocks) -> frozenset[str]:
+    """Names of functions, classes, imports and CONSTANTS outside the blocks that a block binds after them."""
+    found: set[str] = set()
+    for scope in ast.walk(tree):
+        if isinstance(scope, ast.Module | ast.ClassDef) and not _in(getattr(scope, "lineno", 0), blocks):
+            found |= _rebound(scope, blocks)
+    return frozenset(found)
+
+
+def _rebound(scope: ast.Module | ast.ClassDef, blocks: Blocks) -> set[str]:
+    fixed: dict[str, str] = {}
+    found: set[str] = set()
+    for statement in scope.body:
+        inside = _in(statement.lineno, blocks)
+        for name, what in _bound(statement):
+            if not inside and (what or name.isupper()):
+                fixed[name] = what
+            elif inside and name in fixed and not (what.startswith("import ") and what == fixed[name]):
+                found.add(name)
+    if isinstance(scope, ast.Module):
+        found |= {name for name in _claimed(scope, blocks) if name in fixed}
+    return found
+
+
+def _claimed(tree: ast.Module, blocks: Blocks) -> Iterator[str]:
+    """Names that functions within blocks declare to be the module's, to bind them later."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global) and _in(node.lineno, blocks):
+            yield from node.names
+
+
+def _bound(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Each name that this binds in its own scope, and what it is if it is no mere variable."""
+    if isinstance(node, _SCOPES):
+        yield node.name, "definition"
+        return
+    if isinstance(node, _CLOSED):
+        return
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        origin = f"{'.' * node.level}{node.module}" if isinstance(node, ast.ImportFrom) else ""
+        for alias in node.names:
+            yield alias.asname or alias.name.split(".")[0], f"import {origin} {alias.name} {alias.asname}"
+    elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        yield node.id, ""
+    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+        yield node.name, ""
+    for child in ast.iter_child_nodes(node):
+        yield from _bound(child)
+
+
+def _in(line: int, blocks: Blocks) -> bool:
+    return any(start < line < end for start, end in blocks)
