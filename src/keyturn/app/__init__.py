@@ -9,6 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from keyturn.app.auditing.exporting import Exported as Exported
+    from keyturn.app.auditing.exporting import export_log as export_log
+    from keyturn.app.auditing.replaying import Replayed as Replayed
+    from keyturn.app.auditing.replaying import replay_export as replay_export
     from keyturn.app.disclosing import ClockRow as ClockRow
     from keyturn.app.founding import default_keys as default_keys
     from keyturn.app.founding import found as found
@@ -40,10 +44,12 @@ _PLACES = {
     "ClockRow": "keyturn.app.disclosing",
     "Difference": "keyturn.core.policy_change",
     "Doctor": "keyturn.app.machine",
+    "Exported": "keyturn.app.auditing.exporting",
     "Head": "keyturn.app.project",
     "PolicyProblems": "keyturn.flow.policy",
     "Project": "keyturn.app.project",
     "Replay": "keyturn.app.verifying",
+    "Replayed": "keyturn.app.auditing.replaying",
     "Row": "keyturn.app.machine",
     "Signing": "keyturn.app.project",
     "Verified": "keyturn.app.verifying",
@@ -52,12 +58,14 @@ _PLACES = {
     "diff_policy": "keyturn.app.policies",
     "doctor": "keyturn.app.machine",
     "explain_policy": "keyturn.app.policies",
+    "export_log": "keyturn.app.auditing.exporting",
     "found": "keyturn.app.founding",
     "init": "keyturn.app.founding",
     "new_key": "keyturn.app.founding",
     "open_project": "keyturn.app.project",
     "read_policy": "keyturn.app.policies",
     "read_trust": "keyturn.verify.trust",
+    "replay_export": "keyturn.app.auditing.replaying",
     "verify_log": "keyturn.app.verifying",
     "verify_permit": "keyturn.app.verifying",
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from keyturn.cli import context
 from keyturn.cli.screens import permit as screen
 from keyturn.cli.screens import trial as trials
+from keyturn.core.errors import MalformedInput
 from keyturn.core.events import TrialAdvanced
 
 if TYPE_CHECKING:
@@ -47,8 +48,58 @@ def _fields(value: object) -> dict[str, object]:
 
 
 def log_replay(args: argparse.Namespace) -> int:
-    """Decide this project's whole log again."""
+    """Decide this project's whole log again, or the log in an export."""
+    if args.file:
+        return _replay_export(args)
+    if args.trust:
+        raise MalformedInput("`--trust` is for an export; a project pins its own", help="name the file too")
     return _replayed(args, context.project(args).replay(context.teller(args)))
+
+
+def log_export(args: argparse.Namespace) -> int:
+    """Write this project's log into one file for an auditor."""
+    from keyturn import app
+
+    found = app.export_log(context.project(args), Path(args.file))
+    if args.json:
+        context.emit({"file": args.file, **_fields(found)})
+        return 0
+    sheet = context.sheet()
+    sheet.line(f"{args.file}: {found.entries} entries under {found.checkpoints} checkpoints, {found.bytes} bytes")
+    sheet.entry("rests on", found.genesis.removeprefix("sha256:"))
+    sheet.say("nothing is withheld: the names and the reasons that people typed are in it, in clear", "yellow")
+    sheet.say(f"decide it again anywhere: `keyturn log replay {args.file} --trust FILE`")
+    context.out(sheet)
+    return 0
+
+
+def _replay_export(args: argparse.Namespace) -> int:
+    """Decide an export again: 3 with everything that is wrong with it."""
+    from keyturn import app
+    from keyturn.cli.screen import safe
+
+    trust = Path(args.trust) if args.trust else None
+    found = app.replay_export(Path(args.file), trust=trust, tell=context.teller(args))
+    code = UNTRUSTED if found.problems else 0
+    if args.json:
+        problems = [{"index": index, "rule": rule, "message": said} for index, rule, said in found.problems]
+        body = {**_fields(found), "problems": problems}
+        context.emit({"equal": not found.problems, **body, "exit_code": code})
+        return code
+    sheet = context.sheet()
+    screen.replayed(
+        sheet, entries=found.entries, decisions=found.decisions, problems=found.problems, root=found.root_hex
+    )
+    sheet.entry("checkpoints", f"{found.checkpoints} signed by the log's key")
+    sheet.entry("log", safe(found.origin, 80))
+    sheet.entry("rests on", safe(found.genesis.removeprefix("sha256:"), 66) or "nothing: no founding was read")
+    if found.simulated:
+        sheet.say("SIMULATED PEOPLE: a demo; it is worth nothing outside one", "yellow")
+    if not found.pinned:
+        said = "nobody pinned that founding: compare it by voice with the people who founded the project, or `--trust`"
+        sheet.say(said, "yellow")
+    context.out(sheet)
+    return code
 
 
 def verify_log(args: argparse.Namespace) -> int:

@@ -252,7 +252,11 @@ def _permit(made: argparse.ArgumentParser) -> None:
 def _log(made: argparse.ArgumentParser) -> None:
     verbs = _verbs(made)
     _pages(_verb(verbs, "list", "one line an event (default: the newest)", LOOKING, "log_list"))
-    _verb(verbs, "replay", "decide the whole log again", CHECKING, "log_replay")
+    again = _verb(verbs, "replay", "decide the whole log again", CHECKING, "log_replay")
+    again.add_argument("file", nargs="?", metavar="FILE", help="an export, on any machine (default: the project's log)")
+    again.add_argument("--trust", metavar="FILE", help="what you pinned, for an export")
+    one = _verb(verbs, "export", "the whole log in one file, for an auditor", CHECKING, "log_export")
+    one.add_argument("file", metavar="FILE", help="a new file: a plain tar archive")
 
 
 def _verify(made: argparse.ArgumentParser) -> None:

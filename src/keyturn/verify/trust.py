@@ -6,7 +6,6 @@ adds the last head that it saw, so that nobody can show it an older world.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -131,6 +130,8 @@ def write(trust: Trust, path: Path) -> None:
 def _locked(path: Path) -> Iterator[None]:
     """One writer at a time; the lock has a file of its own, because the trust file is replaced."""
     with _kept(path), _opened(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT) as handle:
+        import fcntl  # not everywhere; what only reads a trust file needs no lock
+
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -1,0 +1,228 @@
+"""Decide a log again from an export: the tree, every signature, every decision, without the project that made it.
+
+It collects everything that is wrong. What the file says about itself is a claim, compared with what is signed; which
+founding the signatures rest on, only a pinned trust file can say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyturn.core import events as ev
+from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected
+from keyturn.core.replay import recheck
+from keyturn.ledger import checkpoint, note, tree
+from keyturn.ledger.export import archive
+from keyturn.ledger.history import History, keyring
+from keyturn.verify import trust as trusts
+from keyturn.wire import leaf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROBLEMS_MAX = 20
+"""How many problems of one rule are named; the rest are counted."""
+
+PROGRESS_ENTRIES = 500
+
+Row = tuple[int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What an export showed; `pinned` only if a trust file said on which founding it must rest."""
+
+    entries: int
+    decisions: int
+    checkpoints: int
+    root_hex: str
+    origin: str
+    genesis: str
+    simulated: bool
+    pinned: bool
+    problems: tuple[Row, ...]
+
+
+def replay_export(path: Path, *, trust: Path | None, tell: Callable[[str], None]) -> Replayed:
+    """Recompute and decide again what the file holds; raises only where there is no such file, or no such trust."""
+    pinned = trusts.read(trust) if trust is not None else None
+    audit = _Audit(tell)
+    try:
+        with path.open("rb") as file:
+            for part in archive.read(file):
+                audit.take(part)
+    except TamperDetected as fault:
+        audit.wrong(audit.size, "file_must_be_an_export", fault.message)
+    except OSError as fault:
+        message = f"the export `{path}` cannot be read: {(fault.strerror or str(fault)).lower()}"
+        raise MalformedInput(message, help="name the file that `keyturn log export` wrote") from fault
+    return audit.end(pinned)
+
+
+@dataclass(slots=True)
+class _Audit:
+    """What was read so far, and everything that is wrong with it."""
+
+    tell: Callable[[str], None]
+    manifest: archive.Manifest | None = None
+    notes: list[archive.Note] = field(default_factory=list)
+    history: History = field(default_factory=History)
+    levels: archive.Levels = field(default_factory=archive.Levels)
+    roots: dict[int, bytes] = field(default_factory=dict)
+    decisions: int = 0
+    lawful: bool = True
+    problems: list[Row] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return self.levels.size
+
+    def wrong(self, index: int, rule: str, message: str) -> None:
+        self.problems.append((index, rule, message))
+
+    def take(self, part: archive.Part) -> None:
+        """Look at the next part of the file."""
+        match part:
+            case archive.Manifest():
+                self.manifest = part
+            case archive.Note():
+                self.notes.append(part)
+            case archive.Entries():
+                self._entries(part)
+            case archive.Tile():
+                self._tile(part)
+
+    def _entries(self, part: archive.Entries) -> None:
+        if len(part.leaves) != part.width:
+            message = (
+                f"the bundle from entry {part.first} on holds {len(part.leaves)} entries; {part.width} belong there"
+            )
+            self.wrong(part.first, "log_must_be_whole", message)
+        wanted = set(self.manifest.checkpoints) if self.manifest else set[int]()
+        for data in part.leaves:
+            self._leaf(self.size, data)
+            self.levels.extend((tree.leaf_hash(data),))
+            if self.size in wanted:
+                self.roots[self.size] = self.levels.root()
+
+    def _leaf(self, index: int, data: bytes) -> None:
+        """Check the signature, decide again, fold; after the first entry that cannot follow, signatures only."""
+        if index and index % PROGRESS_ENTRIES == 0:
+            self.tell(f"{index} entries decided again")
+        before = self.history.state
+        try:
+            event = self.history.read(data) if self.lawful else leaf.decode(data, keyring(before))
+        except KeyturnError as fault:
+            self.wrong(index, "leaf_must_be_signed_and_lawful", fault.message)
+            if self.lawful:
+                self.wrong(index, "every_entry_must_be_decided", "the entries after it were not decided again")
+            self.lawful = False
+            return
+        if self.lawful:
+            self.decisions += isinstance(event, ev.GateDecided)
+            for finding in recheck(before, event):
+                self.wrong(index, finding.rule, finding.message)
+
+    def _tile(self, part: archive.Tile) -> None:
+        """Compare kept hashes with the entries': the ones of level 0 say which entry was touched."""
+        found = self.levels.hashes[part.level] if part.level < len(self.levels.hashes) else []
+        places = {value: part.first + at for at, value in enumerate(part.hashes)}
+        for place, kept in enumerate(part.hashes, part.first):
+            value = found[place] if place < len(found) else None
+            if value == kept:
+                continue
+            if part.level:
+                message = f"the kept hash {place} of tile level {part.level} is not its entries'"
+                self.wrong(place << 8 * part.level, "hashes_must_follow_from_entries", message)
+            elif value in places:
+                message = f"entry {place} holds what was appended as entry {places[value]}"
+                self.wrong(place, "entries_must_keep_their_order", message)
+            else:
+                message = f"entry {place} is missing or is not what was appended"
+                self.wrong(place, "entries_must_stay_as_appended", message)
+
+    def end(self, pinned: trusts.Trust | None) -> Replayed:
+        """Compare the whole with what is signed and with what is pinned."""
+        founded, said = self.history.state.project, self.manifest
+        if founded is None:
+            self.wrong(0, "log_must_begin_with_its_founding", "no founding was read from the file")
+        if pinned is not None and founded is not None:
+            self._pinned(pinned, founded)
+        signed = 0
+        basis = pinned.founded if pinned is not None else founded
+        if basis is not None:
+            signed = sum(self._note(each, note.parse_vkey(basis.log_key)) for each in self.notes)
+        if said is not None:
+            self._manifest(said, founded)
+        return Replayed(
+            self.size,
+            self.decisions,
+            signed,
+            self.levels.root().hex(),
+            founded.origin if founded else "",
+            founded.genesis if founded else "",
+            founded.demo if founded else False,
+            pinned is not None,
+            tuple(_shortened(self.problems)),
+        )
+
+    def _note(self, each: archive.Note, key: note.Verifier) -> bool:
+        """Whether this checkpoint is the log's and over these entries; the newest stands twice and counts once."""
+        size = each.size or (self.manifest.size if self.manifest else 0)
+        try:
+            head = checkpoint.open_checkpoint(each.data, key).checkpoint
+        except KeyturnError as fault:
+            self.wrong(size, "checkpoints_must_be_signed", f"the checkpoint of size {size}: {fault.message}")
+            return False
+        root = self.roots.get(head.size)
+        if head.size != size:
+            self.wrong(size, "checkpoints_must_be_signed", f"the checkpoint of size {head.size} is called {size}")
+        elif root is None:
+            message = f"a signed checkpoint has {head.size} entries; {self.size} were read"
+            self.wrong(self.size, "log_must_not_lose_entries", message)
+        elif root != head.root:
+            message = f"the first {size} entries have the root {root.hex()}; the signed checkpoint {head.root.hex()}"
+            self.wrong(size, "log_must_be_what_was_signed", message)
+        else:
+            return each.size is not None
+        return False
+
+    def _manifest(self, said: archive.Manifest, founded: ev.ProjectFounded | None) -> None:
+        if (self.size, self.levels.root().hex()) != (said.size, said.root):
+            message = f"{self.size} entries have another root or number than the {said.size} that the manifest names"
+            self.wrong(self.size, "root_must_follow_from_entries", message)
+        named = (said.origin, said.genesis, said.log_key)
+        if founded is not None and named != (founded.origin, founded.genesis, founded.log_key):
+            self.wrong(0, "manifest_must_name_the_founding", "the manifest names another founding than the log holds")
+        newest = [each.data for each in self.notes if each.size in {None, said.size}]
+        if len(set(newest)) > 1:
+            message = "the file `checkpoint` is not the newest of `checkpoints`"
+            self.wrong(said.size, "manifest_must_name_the_newest_checkpoint", message)
+
+    def _pinned(self, pinned: trusts.Trust, founded: ev.ProjectFounded) -> None:
+        seen = pinned.seen
+        if pinned.genesis != founded.genesis:
+            message = f"the log rests on {founded.genesis}, not on {pinned.genesis}"
+            self.wrong(0, "genesis_must_be_the_pinned_one", message)
+        elif seen.size > self.size:
+            self.wrong(self.size, "log_must_not_shrink", f"{seen.size} entries were seen; {self.size} are here")
+        elif seen.size and tree.root_from(seen.size, self._node).hex() != seen.root:
+            message = f"the first {seen.size} entries are not those that were seen"
+            self.wrong(seen.size, "log_must_not_be_rewritten", message)
+
+    def _node(self, level: int, n: int) -> bytes:
+        leaves = self.levels.hashes[0][n << level : (n + 1) << level]
+        return tree.Frontier().extend(leaves).root()
+
+
+def _shortened(problems: list[Row]) -> Iterator[Row]:
+    counts: dict[str, int] = {}
+    for row in problems:
+        counts[row[1]] = counts.get(row[1], 0) + 1
+        if counts[row[1]] <= PROBLEMS_MAX:
+            yield row
+    for rule, many in counts.items():
+        if many > PROBLEMS_MAX:
+            yield 0, rule, f"{many - PROBLEMS_MAX} more problems of this kind were found"
