@@ -229,7 +229,7 @@ def incident_aware(args: argparse.Namespace) -> int:
     state = project.state()
     about = context.find("incident", args.incident, state.incidents, where="`keyturn incident list`")
     before = {(row.regime, row.state, row.due_at) for row in project.clocks(about.id)}
-    at = _moment(args.at)
+    at = moment(args.at)
     who = context.signing(args)
     project.aware(who, incident=about.id, moment=args.moment, at=at, reason=context.reason(args))
     after = project.clocks(about.id)
@@ -247,7 +247,7 @@ def incident_aware(args: argparse.Namespace) -> int:
     return 0
 
 
-def _moment(text: str | None) -> Instant | None:
+def moment(text: str | None) -> Instant | None:
     """A moment as people write it; only with its offset from UTC is it one."""
     if text is None:
         return None

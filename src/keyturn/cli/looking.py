@@ -192,38 +192,6 @@ def permit_show(args: argparse.Namespace) -> int:
     return 0
 
 
-def log_list(args: argparse.Namespace) -> int:
-    """Events in their order, one line each: the newest, or those after an index."""
-    from keyturn.cli.screens import events as screen
-
-    if args.limit < 1:
-        raise MalformedInput(f"`--limit {args.limit}` shows nothing; 1 or more is expected", help="`--limit 50`")
-    project = context.project(args)
-    size = project.head().size
-    start = max(0, size - args.limit) if args.after is None else _index(args.after) + 1
-    entries = project.entries(start, args.limit)
-    after = entries[-1][0] if entries and entries[-1][0] + 1 < size else None
-    if args.json:
-        events = [{"index": index, **to_json(event)} for index, event in entries]
-        context.emit({"items": events, "size": size, "next": after})
-        return 0
-    sheet = context.sheet(lists=True)
-    for index, event in entries:
-        screen.line(sheet, index, event)
-    if after is not None:
-        sheet.line(f"… {size - after - 1} more: `keyturn log list --after {after}`")
-    elif not entries:
-        sheet.line(f"no entry after {args.after}; the log holds {size}")
-    context.out(sheet)
-    return 0
-
-
-def _index(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise MalformedInput(f"`{text}` is no index of the log; a whole number is expected", help="`--after 100`")
-    return int(text)
-
-
 def incident_list(args: argparse.Namespace) -> int:
     """Every incident, newest last."""
     from keyturn.cli.screen import safe, utc

@@ -23,6 +23,7 @@ LOOKING = "keyturn.cli.looking"
 ACTING = "keyturn.cli.acting"
 FOUNDING = "keyturn.cli.founding"
 CHECKING = "keyturn.cli.checking"
+LOGS = "keyturn.cli.logs"
 LOOPING = "keyturn.cli.looping"
 DEMO = "keyturn.cli.demo.story"
 OPENEVOLVE = "keyturn.cli.openevolving"
@@ -247,16 +248,45 @@ def _permit(made: argparse.ArgumentParser) -> None:
     show.add_argument("permit", metavar="PERMIT", nargs="?", help="default: the newest")
     show.add_argument("--bundle", metavar="FILE", help="write the bundle for a loading node")
     show.add_argument("--trust", metavar="FILE", help="write the trust file that a loading node pins")
+    part = _verb(verbs, "explode", "take a bundle apart into standard files for other tools", LOGS, "permit_explode")
+    part.add_argument("bundle", metavar="BUNDLE")
+    part.add_argument("dir", metavar="DIR", help="an empty or a new folder")
+    part.add_argument("--trust", metavar="FILE", required=True, help="what you pinned: the log's key comes from here")
 
 
 def _log(made: argparse.ArgumentParser) -> None:
     verbs = _verbs(made)
-    _pages(_verb(verbs, "list", "one line an event (default: the newest)", LOOKING, "log_list"))
+    show = _verb(verbs, "list", "one line an event (default: the newest)", LOGS, "log_list")
+    show.add_argument("--kind", metavar="EVENT", help="only these, such as ApprovalGiven")
+    show.add_argument("--actor", metavar="NAME", help="only what this person or process did")
+    show.add_argument("--candidate", metavar="CANDIDATE", help="only what is about this candidate")
+    show.add_argument("--since", metavar="TIME", help="only from then on, such as 2026-11-23T21:05:10Z")
+    _pages(show)
+    _log_files(verbs)
     again = _verb(verbs, "replay", "decide the whole log again", CHECKING, "log_replay")
     again.add_argument("file", nargs="?", metavar="FILE", help="an export, on any machine (default: the project's log)")
     again.add_argument("--trust", metavar="FILE", help="what you pinned, for an export")
     one = _verb(verbs, "export", "the whole log in one file, for an auditor", CHECKING, "log_export")
     one.add_argument("file", metavar="FILE", help="a new file: a plain tar archive")
+
+
+def _log_files(verbs: _Add) -> None:
+    """What is made from the log for strangers, and checked."""
+    one = _verb(verbs, "tiles", "write the log as static files (C2SP tlog-tiles), only what is new", LOGS, "log_tiles")
+    one.add_argument("dir", metavar="DIR", help="a new folder, or one where this log was published before")
+    one = _verb(verbs, "prove", "a standard proof that an entry is in the log (C2SP tlog-proof)", LOGS, "log_prove")
+    one.add_argument("entry", metavar="INDEX|ID", help="its index, or the beginning of its id")
+    one.add_argument("--out", metavar="FILE", help="write the proof, by custom `NAME.tlog-proof` (default: print it)")
+    one.add_argument("--leaf", metavar="FILE", help="write the entry's exact bytes too")
+    one = _verb(verbs, "check", "check such a proof offline, with the log's key alone", LOGS, "log_check")
+    one.add_argument("proof", metavar="PROOF")
+    one.add_argument("--entry", metavar="FILE", required=True, help="the entry's exact bytes")
+    one.add_argument(
+        "--vkey", metavar="VKEY", required=True, help="the log's verifier key: `log_key` in the trust file"
+    )
+    one = _verb(verbs, "fsck", "compute the log and its static files again", LOGS, "log_fsck")
+    one.add_argument("dir", metavar="DIR", nargs="?", help="where it was published (default: the log alone)")
+    one.add_argument("--rebuild", action="store_true", help="make the static files anew from the log")
 
 
 def _verify(made: argparse.ArgumentParser) -> None:

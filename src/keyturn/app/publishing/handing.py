@@ -1,0 +1,123 @@
+"""What a stranger is handed, and what is made from it: static tiles, proofs, a bundle taken apart.
+
+Nothing here decides anything; what is handed out is checked first against the key that people pinned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from keyturn.app.project import Project
+from keyturn.core.errors import MalformedInput, UntrustedInput
+from keyturn.ledger import checkpoint, note, proof, tiles_folder
+from keyturn.ledger.checkpoint import Checkpoint
+from keyturn.ledger.store import LEAF_BYTES_MAX
+from keyturn.ledger.tiles_folder import Published
+from keyturn.verify import bundle as bundles
+from keyturn.verify import trust as trusts
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """An entry, its proof as text, and the size of the tree that the proof is about."""
+
+    index: int
+    size: int
+    entry: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a proof shows: an entry of so many bytes stands at this index under this signed head."""
+
+    index: int
+    head: Checkpoint
+    entry_bytes: int
+
+
+def publish_tiles(project: Project, folder: Path) -> Published:
+    """Publish a fresh checkpoint and bring the static tree in `folder` to it."""
+    with project.opened() as log:
+        log.publish()
+        return tiles_folder.publish(log.store, log_key(project), folder)
+
+
+def prove_entry(project: Project, name: str) -> Proven:
+    """Prove the entry with this index, or with the id that begins so, under the newest checkpoint.
+
+    A fresh checkpoint is published only where the entry stands under none yet.
+    """
+    with project.opened() as log:
+        index = _index(project, name, log.head.size)
+        signed = log.store.checkpoint()
+        if signed is None or checkpoint.parse_body(signed).size <= index:
+            log.publish()
+            signed = log.store.checkpoint() or b""
+        head = checkpoint.open_checkpoint(signed, log_key(project)).checkpoint
+        made = proof.Proof(index, log.store.prove_inclusion(index, head.size), signed)
+        return Proven(index, head.size, log.store.leaf(index), proof.encode(made))
+
+
+def check_proof(path: Path, *, entry: Path, vkey: str) -> Checked:
+    """Check a proof for the exact bytes of an entry, with nothing but the log's key; raises where it does not hold."""
+    log = note.parse_vkey(vkey)
+    leaf = _read(entry, LEAF_BYTES_MAX)
+    said = proof.decode(_read(path, proof.PROOF_BYTES_MAX))
+    return Checked(said.index, proof.check(said, leaf, log).checkpoint, len(leaf))
+
+
+def explode(bundle: Path, folder: Path, *, trust: Path) -> tuple[str, ...]:
+    """Take a permit's bundle apart into standard files in an empty folder; returns their names.
+
+    Every proof in it is checked first with the pinned log key. Whether the permit may be used is another question,
+    which only `verify_permit` answers.
+    """
+    log = note.parse_vkey(trusts.read(trust).founded.log_key)
+    opened = bundles.decode(_read(bundle, bundles.BUNDLE_BYTES_MAX))
+    named = {
+        "permit": opened.permit,
+        "status": opened.status,
+        **{f"approval-{n}": each for n, each in enumerate(opened.approvals, 1)},
+        **{f"adoption-{n}": each for n, each in enumerate(opened.policies, 1)},
+    }
+    files = {"checkpoint": opened.checkpoint, "policy": proof.policy(log).encode()}
+    for name, each in named.items():
+        made = proof.Proof(each.index, each.proof, opened.checkpoint)
+        proof.check(made, each.leaf, log)
+        files |= {f"{name}.tlog-proof": proof.encode(made), f"{name}.leaf": each.leaf}
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise MalformedInput(f"the folder `{folder}` is not empty", help="name an empty or a new folder")
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return tuple(files)
+
+
+def log_key(project: Project) -> note.Verifier:
+    """The log key that people pinned at the founding; never the one that a log or a folder names."""
+    return note.parse_vkey(trusts.read(project.home / "trust.json").founded.log_key)
+
+
+def _index(project: Project, name: str, size: int) -> int:
+    if name.isascii() and name.isdigit() and len(name) < 16:
+        if int(name) >= size:
+            raise MalformedInput(f"the log has no entry {name}; it holds {size}", help="`keyturn log list`")
+        return int(name)
+    fitting = [index for index, event in project.entries(0, size) if name and event.id.startswith(name)]
+    if len(fitting) != 1:
+        message = f"`{name[:80]}` begins the id of {len(fitting)} entries; one is expected"
+        raise MalformedInput(message, help="`keyturn log list --json` shows ids and indexes")
+    return fitting[0]
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as fault:
+        raise MalformedInput(f"`{path}` cannot be read: {fault.strerror}", help="name the file") from fault
+    if len(data) > most:
+        raise UntrustedInput(f"`{path}` is longer than {most} bytes", help="it is not what it is said to be")
+    return data

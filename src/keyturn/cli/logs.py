@@ -1,0 +1,209 @@
+"""The commands about the log itself: what stands in it, its static files, its proofs, and whether all of it holds.
+
+Never says that others see the same log: nobody witnesses it, and every screen here says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyturn.cli import context
+from keyturn.cli.acting import moment
+from keyturn.cli.screen import count, safe
+from keyturn.core.errors import MalformedInput
+from keyturn.core.events import EVENTS, to_json
+
+if TYPE_CHECKING:
+    from keyturn.cli.screen import Sheet
+    from keyturn.core.events import Event
+
+UNTRUSTED = 3
+ALONE = "UNWITNESSED: this shows a log that agrees with itself, not that nobody holds another one"
+
+
+def log_list(args: argparse.Namespace) -> int:
+    """Events in their order, one line each: the newest, or those after an index, or those that were asked for."""
+    from keyturn.cli.screens import events as screen
+
+    if args.limit < 1:
+        raise MalformedInput(f"`--limit {args.limit}` shows nothing; 1 or more is expected", help="`--limit 50`")
+    project = context.project(args)
+    size = project.head().size
+    asked = _asked(args)
+    if asked:
+        fitting = [each for each in project.entries(0, size) if _fits(args, each[1])]
+        left = [each for each in fitting if args.after is None or each[0] > _index(args.after)]
+        entries = tuple(left[-args.limit :] if args.after is None else left[: args.limit])
+        last = fitting[-1][0] if fitting else 0
+    else:
+        start = max(0, size - args.limit) if args.after is None else _index(args.after) + 1
+        entries, last = project.entries(start, args.limit), size - 1
+    after = entries[-1][0] if entries and entries[-1][0] < last else None
+    if args.json:
+        events = [{"index": index, **to_json(event)} for index, event in entries]
+        context.emit({"items": events, "size": size, "next": after})
+        return 0
+    sheet = context.sheet(lists=True)
+    for index, event in entries:
+        screen.line(sheet, index, event)
+    if after is not None:
+        more = "more" if asked else f"{size - after - 1} more"
+        sheet.line(f"… {more}: `keyturn log list {asked}--after {after}`")
+    elif not entries:
+        sheet.line(
+            f"no entry fits; the log holds {size}" if asked else f"no entry after {args.after}; the log holds {size}"
+        )
+    context.out(sheet)
+    return 0
+
+
+def _asked(args: argparse.Namespace) -> str:
+    """The filters as words to type again; empty without any."""
+    given = [(name, getattr(args, name)) for name in ("kind", "actor", "candidate", "since")]
+    return "".join(f"--{name} {safe(value, 80)} " for name, value in given if value)
+
+
+def _fits(args: argparse.Namespace, event: Event) -> bool:
+    kinds = {name.lower() for name in EVENTS}
+    if args.kind and args.kind.lower() not in kinds:
+        raise MalformedInput(f"`{safe(args.kind, 80)}` is no kind of event", help=f"one of {', '.join(sorted(EVENTS))}")
+    since = moment(args.since)
+    about = to_json(event).get("candidate")
+    return (
+        (not args.kind or type(event).__name__.lower() == args.kind.lower())
+        and (not args.actor or event.actor in {args.actor, f"person:{args.actor}"})
+        and (not args.candidate or (isinstance(about, str) and about.startswith(args.candidate)))
+        and (since is None or event.at >= since)
+    )
+
+
+def _index(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise MalformedInput(f"`{text}` is no index of the log; a whole number is expected", help="`--after 100`")
+    return int(text)
+
+
+def log_tiles(args: argparse.Namespace) -> int:
+    """Write the static files of the log, only those that are new."""
+    from keyturn.app.publishing import handing
+
+    done = handing.publish_tiles(context.project(args), Path(args.dir))
+    if args.json:
+        context.emit({**_fields(done), "dir": args.dir, "witnessed": False})
+        return 0
+    sheet = context.sheet()
+    sheet.line(
+        f"{sheet.paint('PUBLISHED', 'bold', 'green')}  {count(done.size, 'entry', 'entries')} in {safe(args.dir)}"
+    )
+    sheet.say(ALONE, "yellow")
+    sheet.entry("new", f"{done.size - done.before} since {done.before}")
+    sheet.entry("written", f"{count(done.files, 'file')}, {done.written} bytes; {done.pruned} partial ones removed")
+    context.out(sheet)
+    return 0
+
+
+def log_prove(args: argparse.Namespace) -> int:
+    """Write a standard proof that an entry is in the log; without `--out` it is printed."""
+    from keyturn.app.publishing import handing
+
+    found = handing.prove_entry(context.project(args), args.entry)
+    if args.out:
+        Path(args.out).write_bytes(found.proof)
+    if args.leaf:
+        Path(args.leaf).write_bytes(found.entry)
+    if args.json:
+        body = {"index": found.index, "size": found.size, "proof": found.proof.decode(), "entry": found.entry.decode()}
+        context.emit({**body, "out": args.out, "leaf": args.leaf, "witnessed": False})
+        return 0
+    if not args.out:
+        sys.stdout.write(found.proof.decode())
+        return 0
+    sheet = context.sheet()
+    sheet.line(f"entry {found.index} of {found.size}: the proof is in {safe(args.out)}")
+    sheet.say(ALONE, "yellow")
+    sheet.command(f"keyturn log check {args.out} --entry {args.leaf or 'FILE'} --vkey VKEY")
+    context.out(sheet)
+    return 0
+
+
+def log_check(args: argparse.Namespace) -> int:
+    """Check a proof offline; an error with exit code 3 says why it does not hold."""
+    from keyturn.app.publishing import handing
+
+    found = handing.check_proof(Path(args.proof), entry=Path(args.entry), vkey=args.vkey)
+    head = found.head
+    if args.json:
+        body = {"index": found.index, "origin": head.origin, "size": head.size, "root": head.root.hex()}
+        context.emit({"holds": True, **body, "entry_bytes": found.entry_bytes, "witnessed": False})
+        return 0
+    sheet = context.sheet()
+    sheet.line(
+        f"{sheet.paint('HOLDS', 'bold', 'green')}  these bytes are entry {found.index} of {safe(head.origin, 80)}"
+    )
+    sheet.say(ALONE, "yellow")
+    sheet.entry("under", f"the signed head of {count(head.size, 'entry', 'entries')}")
+    sheet.entry("root", head.root.hex())
+    sheet.say("what the entry says, and who signed it, was not looked at")
+    context.out(sheet)
+    return 0
+
+
+def log_fsck(args: argparse.Namespace) -> int:
+    """Recompute the log and its published folder: 3 with every finding when something does not hold."""
+    from keyturn.app.publishing import fsck
+
+    if args.rebuild and not args.dir:
+        raise MalformedInput(
+            "`--rebuild` needs the folder that it is to make anew", help="`keyturn log fsck DIR --rebuild`"
+        )
+    found = fsck.check_everything(context.project(args), Path(args.dir) if args.dir else None, rebuild=args.rebuild)
+    code = UNTRUSTED if found.problems else 0
+    if args.json:
+        body = {"entries": found.entries, "root": found.root_hex, "problems": found.problems, "rebuilt": found.rebuilt}
+        context.emit({"holds": not found.problems, **body, "dir": args.dir, "witnessed": False, "exit_code": code})
+        return code
+    sheet = context.sheet()
+    word, tone = ("BROKEN", "red") if code else ("HOLDS", "green")
+    what = f"the log and {safe(args.dir)}" if args.dir else "the log"
+    said = count(len(found.problems), "problem") if code else f"{what}, computed again from the entries"
+    sheet.line(f"{sheet.paint(word, 'bold', tone)}  {said}")
+    sheet.say(ALONE, "yellow")
+    for each in found.problems:
+        sheet.say(f"✖ {safe(each.rule, 60)}: {safe(each.message, 400)}", "red", hang=4)
+        sheet.say(f"  help: {safe(each.help, 300)}", hang=4)
+    sheet.entry("entries", str(found.entries))
+    sheet.entry("root", found.root_hex)
+    if found.rebuilt is not None:
+        sheet.entry("made anew", f"{count(found.rebuilt.files, 'file')}, {found.rebuilt.written} bytes")
+    context.out(sheet)
+    return code
+
+
+def permit_explode(args: argparse.Namespace) -> int:
+    """Take a bundle apart into standard files, every proof checked with the pinned key."""
+    from keyturn.app.publishing import handing
+
+    names = handing.explode(Path(args.bundle), Path(args.dir), trust=Path(args.trust))
+    if args.json:
+        context.emit({"dir": args.dir, "files": names, "witnessed": False})
+        return 0
+    sheet = context.sheet()
+    sheet.line(f"{count(len(names), 'file')} in {safe(args.dir)}; every proof leads to the checkpoint")
+    sheet.say(ALONE, "yellow")
+    _names(sheet, names)
+    sheet.say("whether the permit may be used is for `keyturn verify permit` to say")
+    context.out(sheet)
+    return 0
+
+
+def _names(sheet: Sheet, names: tuple[str, ...]) -> None:
+    for name in names:
+        sheet.line(f"  {name}")
+
+
+def _fields(value: object) -> dict[str, object]:
+    body = context.plain(value)
+    return dict(body) if isinstance(body, dict) else {}
