@@ -154,6 +154,7 @@ class Evolution:
                     iterations=iterations, target_score=target_score, checkpoint_path=checkpoint
                 )
         except EvolutionFailedError as fault:
+            self._raise_halt()
             raise Unavailable(
                 f"nothing came of the run: {fault}",
                 help="see whether the endpoint answers; the step stays open, and the next run goes on with it",
@@ -215,15 +216,18 @@ class Evolution:
 
     def finished(self, best: Program | None, *, output_dir: str | None) -> Governed:
         """Propose the best program, where it is a new one, and say what became of it. Raises Stopped on a halt."""
-        stop = self._stopping.stop
-        if stop is not None and stop.halted:
-            raise Stopped(stop.why, halted=True)
+        self._raise_halt()
         held = None
         if not self._interrupts:
             held = self._proposed(best) if best is not None else self._run.end(NO_BETTER)
         metrics = dict(best.metrics or {}) if best is not None else {}
         code = best.code if best is not None else ""
         return Governed(best, score_of(metrics) or 0.0, code, metrics, output_dir, held)
+
+    def _raise_halt(self) -> None:
+        stop = self._stopping.stop
+        if stop is not None and stop.halted:
+            raise Stopped(stop.why, halted=True)
 
     def _proposed(self, best: Program) -> Outcome:
         if best.code == self._run.parent:
