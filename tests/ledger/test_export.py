@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 import keyturn
+from keyturn import app
 from keyturn.app.auditing.exporting import export_log
 from keyturn.app.auditing.replaying import replay_export
+from keyturn.cli.main import main
 from keyturn.core.errors import Conflict, MalformedInput
 from keyturn.ledger import tree
 from keyturn.ledger.checkpoint import Checkpoint, sign
@@ -139,3 +141,15 @@ def test_the_recorded_lineage_is_still_lawful_and_says_what_its_page_says():
     page = (RECORDED.parent / "README.md").read_text("utf-8")
     for said in (f"{found.entries} entries", f"{found.decisions} decisions", found.root_hex, found.genesis):
         assert said in page
+
+
+def test_the_command_writes_the_file_and_says_that_nothing_is_withheld(scene, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(app, "open_project", lambda root: Project(scene.log), raising=False)
+    assert main(["log", "export", str(tmp_path / "x.tar")]) == 0
+    said = capsys.readouterr().out
+    assert "nothing is withheld" in said
+    assert scene.trust.genesis.removeprefix("sha256:") in said
+    assert main(["log", "export", str(tmp_path / "x.tar"), "--json"]) == 5
+    assert main(["log", "replay", str(tmp_path / "x.tar")]) == 3
+    assert "nobody pinned that founding" in capsys.readouterr().out
+    assert main(["log", "replay", "--trust", str(TRUST)]) == 2
