@@ -27,9 +27,12 @@ def test_roots_are_those_of_the_definition(size):
 
 def test_every_node_is_heard_of_and_as_the_definition_has_it():
     heard = {}
+
+    def hear(level, n, found):
+        heard.update({(level, n + at): each for at, each in enumerate(found)})
+
     frontier = tree.Frontier()
     for part in (LEAVES[:1], LEAVES[1:1], LEAVES[1:4], LEAVES[4:29], LEAVES[29:]):
-        hear = lambda level, n, found: heard.update({(level, n + at): each for at, each in enumerate(found)})  # noqa: E731
         frontier = frontier.extend(tree.leaf_hashes(part), complete=hear)
     assert heard == {
         (level, n): naive.mth(LEAVES[n << level : (n + 1) << level])
