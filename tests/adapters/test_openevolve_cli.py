@@ -154,3 +154,26 @@ def test_progress_says_what_entered_what_was_refused_by_which_rule_and_what_is_s
         "the governor stops the run: \\x1b[31mused up",
     ]
     assert view.ended == {"type": "outcome", "candidate": "c1"}
+
+
+def test_keyturn_run_opens_no_step_for_a_loop_and_says_how_the_loop_is_started(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene.warrant()
+    there = ["--project", str(scene.root / "project")]
+    assert main(["run", *there]) == 0
+    said = capsys.readouterr().out
+    assert "READY" in said
+    assert f"keyturn openevolve run FOLDER {' '.join(there)}" in said
+    assert not scene.project.state().attempts
+    assert main(["run", "--shadow", *there]) == 2
+    assert "`keyturn run` cannot start it" in capsys.readouterr().err
+    assert not scene.project.state().attempts
+
+
+def test_a_configuration_that_openevolve_cannot_read_is_the_files_fault(scene: Scene) -> None:
+    scene.warrant()
+    ended = scene.run(config={"max_iterations: 3": "max_iterations: four"})
+    assert (ended["type"], ended["exit_code"]) == ("error", 2)
+    assert "OpenEvolve cannot read" in ended["message"]
+    assert not scene.project.state().attempts

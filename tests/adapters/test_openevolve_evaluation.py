@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from keyturn.adapters.openevolve.evaluation import Evaluation, Settings, _words
+from keyturn.adapters.openevolve import evaluation
+from keyturn.adapters.openevolve.evaluation import UNTOUCHED, Evaluation, Settings, _words
+from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import Finding
 from keyturn.sdk import Admission, Stopped
 from keyturn.sdk.run import digest_of
@@ -60,11 +62,12 @@ class Bench:
     """An evaluation of the two files, without a governor."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.verdict, self.folder = True, folder
+        self.verdict, self.loads, self.folder = True, True, folder
         (folder / "stubs").mkdir()
         for name, text in (("evaluator.py", EVALUATOR), ("held_out.py", CHECK)):
             (folder / name).write_text(text)
         monkeypatch.setattr(Worker, "candidate", lambda _, text, seconds: Program(text, self.verdict))
+        monkeypatch.setattr(evaluation, "was_loaded", lambda stub: self.loads)  # the evaluator above loads nothing
         monkeypatch.setattr(sys, "path", [*sys.path])
         self.evaluation = Evaluation(
             Settings(
@@ -174,3 +177,15 @@ def test_when_the_run_must_stop_nothing_is_evaluated(bench: Bench, monkeypatch: 
 )  # fmt: skip  # a case a word
 def test_a_check_may_say_why_in_a_text_or_several_or_say_nothing(said: object, reasons: list[str]) -> None:
     assert _words(said) == reasons
+
+
+def test_a_score_by_an_evaluator_that_never_loaded_the_program_admits_nothing(bench: Bench) -> None:
+    bench.loads = False
+    assert UNTOUCHED in bench().metrics["error"]
+    assert f"broken {UNTOUCHED}" in CALLS
+
+
+def test_an_evaluator_that_cannot_be_loaded_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "evaluator.py").write_text("import no_such_package_at_all\n")
+    with pytest.raises(MalformedInput, match=r"evaluator\.py` cannot be loaded: ModuleNotFoundError"):
+        evaluation.module_at(tmp_path / "evaluator.py", "an_evaluator")

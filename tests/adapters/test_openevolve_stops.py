@@ -69,7 +69,7 @@ def test_a_person_who_breaks_off_can_go_on_from_what_was_saved(scene: Scene) -> 
     with answering(times(2.5)) as endpoint:
         ended = scene.run(endpoint.url, iterations=1, checkpoint=saved)
     told = [message["text"] for message in scene.said if message["type"] == "tell"]
-    assert "1 saved programs were not admitted in this step, and are left out" in told
+    assert "1 saved program was not admitted in this step, and left out" in told
     assert ended["type"] == "outcome"
     assert scene.project.state().candidates[ended["candidate"]].claim["score"] == pytest.approx(0.21)
 

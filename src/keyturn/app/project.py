@@ -36,6 +36,7 @@ from keyturn.flow.control import ControlDoor, knock
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.governor import Governor
 from keyturn.flow.log import Log
+from keyturn.flow.run import is_for_others
 from keyturn.flow.run import run as run_flow
 from keyturn.keys import keyfile, signing
 from keyturn.ledger.artifacts import ArtifactStore
@@ -199,19 +200,22 @@ class Project:
         tell: Tell = lambda _: None,
         founder: Mapping[str, bytes] | None = None,
     ) -> Step:
-        """Run the loop until only people can go on; with `wait`, wait for them too."""
+        """Run the loop until only people can go on; with `wait`, wait for them too.
+
+        Where a loop of others makes the candidates, it goes no further than to where that loop is to be run.
+        """
         with self.governing(tell) as governor:
             if shadow:
                 from keyturn.flow.shadow import run_shadow
 
                 return run_shadow(governor)
-            step = run_flow(governor, founder=founder)
+            step = run_flow(governor, founder=founder, stop=lambda step: is_for_others(governor.state, step))
             told: Step | None = None
-            while wait and not isinstance(step, agenda.AwaitWarrant):
+            while wait and not isinstance(step, agenda.AwaitWarrant | agenda.Improve):
                 if type(told) is not type(step):
                     tell("waits for people: `keyturn status` in another terminal says whom")
                 time.sleep(WAIT_SECONDS)
-                told, step = step, run_flow(governor)
+                told, step = step, run_flow(governor, stop=lambda step: is_for_others(governor.state, step))
             return step
 
     def halt(self, *, by: str, reason: str) -> ev.Document:

@@ -6,6 +6,7 @@ Never touches a key: the person's own process signs, `keyturn.app` only names th
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from datetime import datetime
 
 from keyturn.cli import context
@@ -23,11 +24,17 @@ from keyturn.core.state import State
 from keyturn.core.terms import Gate, Instant
 
 MORE_PEOPLE = "signed and in the log; more people are needed"
+UNPROVEN = "signed and in the log; but the halt is not proven yet, and only a proven halt can be lifted"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the loop until people are needed: 1 when HELD, 6 when halted."""
+    """Run the loop until people are needed: 1 when HELD, 6 when halted, 0 where a loop of others is to be run now."""
     project = context.project(args)
+    if args.shadow and waits.is_looped(project.state()):
+        raise MalformedInput(
+            "a loop of others makes the candidates of this project, and `keyturn run` cannot start it",
+            help=f"`{waits.RUN_THE_LOOP}{context.there(args)} --shadow`, or `shadow=True` in a loop of your own",
+        )
     step = project.run(shadow=args.shadow, wait=args.wait, tell=context.teller(args))
     if args.shadow and not isinstance(step, agenda.Halted):
         return _shadowed(args, project.state())
@@ -55,8 +62,9 @@ def _shadowed(args: argparse.Namespace, state: State) -> int:
 
 def _stopped_at(args: argparse.Namespace, state: State, step: Step) -> int:
     """Say what the loop waits for."""
-    what = waits.waiting(state, step, context.now())
-    code = 6 if isinstance(step, agenda.Halted) else 1
+    what, code = waits.waiting(state, step, context.now()), 6 if isinstance(step, agenda.Halted) else 1
+    if isinstance(step, agenda.Improve):  # nobody else governs while this command does: the loop is not running
+        what, code = replace(what, word="READY"), 0
     if args.json:
         body = {"word": what.word, "waits_for": what.sentence, "next": [command for command, _ in what.commands]}
         context.emit({**body, "step": type(step).__name__, "exit_code": code, "banners": waits.banners(state)})
@@ -64,7 +72,7 @@ def _stopped_at(args: argparse.Namespace, state: State, step: Step) -> int:
     sheet = context.sheet()
     waits.head(sheet, state, what.word, what.sentence, waits.TONES.get(what.word, ""))
     for command, note in what.commands:
-        sheet.command(command, note)
+        sheet.command(command + context.there(args), note)
     context.out(sheet)
     return code
 
@@ -124,7 +132,7 @@ def _decide(args: argparse.Namespace, decision: str) -> int:
     elif missing:
         sheet.say(f"still missing: {'; '.join(f'{number} as {role}' for role, number in missing)}", "yellow", indent=2)
     else:
-        sheet.say("the quorum is met; `keyturn run` goes on", "green", indent=2)
+        sheet.say(f"the quorum is met; `keyturn run{context.there(args)}` goes on", "green", indent=2)
     context.out(sheet)
     return 0
 
@@ -146,7 +154,8 @@ def warrant_give(args: argparse.Namespace) -> int:
         bounds = f"{count(warrant.candidates_max, 'candidate')}, level {warrant.level_ceiling} at most"
         if warrant.bounds.given:
             bounds += f", {loop.in_words(warrant.bounds, None)}"
-        said = f"until {utc(warrant.expires_at)}; it never grants release. Next: `keyturn run`"
+        goes_on = waits.RUN_THE_LOOP if warrant.bounds.given else "keyturn run"
+        said = f"until {utc(warrant.expires_at)}; it never grants release. Next: `{goes_on}{context.there(args)}`"
         return _say(args, f"WARRANT {safe(given, 40)}: {bounds}, {said}", {"warrant": given, "issued": True}, code=0)
     asked = [each for each in state.dossiers.values() if each.gate == Gate.TRAIN and not each.used]
     lacks = not asked or bool(waits.missing_roles(state, asked[-1], context.now()))
@@ -174,7 +183,7 @@ def _still_held(args: argparse.Namespace, state: State, body: dict[str, object],
     sheet.say(said, "yellow")
     waits.head(sheet, state, what.word, what.sentence, waits.TONES.get(what.word, ""))
     for command, note in what.commands:
-        sheet.command(command, note)
+        sheet.command(command + context.there(args), note)
     context.out(sheet)
     return 1
 
@@ -209,7 +218,9 @@ def halt(args: argparse.Namespace) -> int:
         sheet = context.sheet()
         stops.receipt(sheet, receipt)
         after = "keyturn resume --as PERSON --reason TEXT" if proven else "keyturn halt --reason TEXT"
-        sheet.command(after, "by quorum" if proven else "again, on the machine that ran the subject")
+        sheet.command(
+            after + context.there(args), "by quorum" if proven else "again, on the machine that ran the subject"
+        )
         context.out(sheet)
     return 0 if proven else 7
 
@@ -219,8 +230,11 @@ def resume(args: argparse.Namespace) -> int:
     project = context.project(args)
     lifted = project.resume(context.signing(args), reason=context.reason(args))
     if lifted:
-        return _say(args, "RESUMED: the halt is lifted. Next: `keyturn run`", {"lifted": True}, code=0)
-    return _still_held(args, project.state(), {"lifted": False})
+        said = f"RESUMED: the halt is lifted. Next: `keyturn run{context.there(args)}`"
+        return _say(args, said, {"lifted": True}, code=0)
+    state = project.state()
+    unproven = state.halt is not None and not state.halt.proven
+    return _still_held(args, state, {"lifted": False}, said=UNPROVEN if unproven else MORE_PEOPLE)
 
 
 def incident_aware(args: argparse.Namespace) -> int:

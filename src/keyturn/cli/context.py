@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,6 +78,11 @@ def project(args: argparse.Namespace) -> Project:
     from keyturn import app
 
     return app.open_project(Path(args.project) if args.project else None)
+
+
+def there(args: argparse.Namespace) -> str:
+    """What a command to be copied needs behind it to mean the same project: `--project`, where it was given."""
+    return f" --project {safe(shlex.quote(args.project))}" if args.project else ""
 
 
 def now() -> Instant:

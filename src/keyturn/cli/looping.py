@@ -37,7 +37,7 @@ def serve(args: argparse.Namespace) -> int:
     for line in _lines(served):
         sheet.say(line)
     for command, note in commands:
-        sheet.command(command, note)
+        sheet.command(command + context.there(args), note)
     context.out(sheet)
     return code
 

@@ -25,6 +25,7 @@ from keyturn.cli.screens import waiting as waits
 from keyturn.core import agenda
 from keyturn.core.bounds import Bounds, Used
 from keyturn.core.errors import KeyturnError, Unavailable
+from keyturn.core.state import State
 
 EXAM = "keyturn.sdk.exam"
 """The grader that examines with a loop's own evaluator."""
@@ -58,7 +59,7 @@ def init(args: argparse.Namespace) -> int:
     sheet.entry("policy", f"{safe(project.policy_path)}: read it; each table says what it is for")
     for warning in policies.warnings(policy):
         sheet.say(f"! {warning}", "yellow", hang=2)
-    there, who = f" --project {safe(args.project)}" if args.project else "", safe(args.person, 40)
+    there, who = context.there(args), safe(args.person, 40)
     sheet.command(f"keyturn run{there}", "asks for leave to found the lineage")
     sheet.command(f"keyturn approval give founder{there} --as {who} --reason TEXT", "then run once more")
     bounds = "--programs 200 --wall-minutes 60"
@@ -141,6 +142,7 @@ class View:
     bounds: Bounds | None = None
     used: Used = field(default_factory=Used)
     interrupted: bool = False
+    stopped: str = ""
     ended: dict[str, Any] = field(default_factory=dict)
     shown_at: float = 0.0
 
@@ -154,7 +156,8 @@ class View:
         elif kind == "tell":
             self.screen.line(f"· {safe(message.get('text'), 400)}")
         elif kind == "stopping":
-            self.screen.line(f"the governor stops the run: {safe(message.get('why'), 400)}")
+            self.stopped = str(message.get("why") or "")
+            self.screen.line(f"the governor stops the run: {safe(self.stopped, 400)}")
         elif kind in {"outcome", "no", "error", "interrupted"}:
             self.ended = message
 
@@ -170,9 +173,9 @@ class View:
 
     def _judged(self, message: dict[str, Any]) -> None:
         rules, best = message.get("rules"), message.get("best")
-        if message.get("admitted") is True:
+        if message.get("admitted") is True and not rules:
             self.admitted += 1
-        else:
+        else:  # in shadow mode it is let in all the same
             self.refused[str(rules[0]) if isinstance(rules, list) and rules else "unknown"] += 1
         self._uses(message)
         self.best = float(best) if isinstance(best, int | float) else self.best
@@ -218,9 +221,14 @@ def _ended(args: argparse.Namespace, view: View, project: Project) -> int:
     word, sentence, commands = what.word, what.sentence, what.commands
     shadow, ended = bool(view.ended.get("shadow")), kind == "outcome" and not view.ended.get("candidate")
     if shadow:
-        word, sentence, commands = "SHADOW", "the loop ran by itself; nothing was held and nothing issued", ()
+        word, sentence, commands = "SHADOW", "nothing was held and nothing issued; what is refused below was let in", ()
     elif ended and isinstance(step, agenda.Improve):
         word, sentence, commands = "ENDED", "the run ended without a candidate; nothing waits for people", ()
+    elif ended and isinstance(step, agenda.AwaitWarrant):
+        word, sentence = "ENDED", "the run ended without a candidate, and its warrant is used up"
+    elif isinstance(step, agenda.Improve):
+        word, sentence = "OPEN", "the step stays open: the next run goes on with it under the same warrant"
+        commands = ((f"keyturn openevolve run {safe(args.example)}", "once the reason is gone"),)
     code = 6 if isinstance(step, agenda.Halted) else int(not (shadow or ended or view.ended.get("released")))
     if args.json:
         body = {"word": word, "waits_for": sentence, "next": [command for command, _ in commands]}
@@ -229,14 +237,20 @@ def _ended(args: argparse.Namespace, view: View, project: Project) -> int:
         return code
     sheet = context.sheet()
     waits.head(sheet, state, word, sentence, waits.TONES.get(word, ""))
-    _told(sheet, view)
+    _told(sheet, view, _detail(state) if ended else "")
     for command, note in commands:
-        sheet.command(command, note)
+        sheet.command(command + context.there(args), note)
     context.out(sheet)
     return code
 
 
-def _told(sheet: Sheet, view: View) -> None:
+def _detail(state: State) -> str:
+    """Why the newest step ended without a candidate."""
+    newest = max(state.attempts, default=0)
+    return state.attempts[newest].detail if newest else ""
+
+
+def _told(sheet: Sheet, view: View, detail: str) -> None:
     """What came of the run: its programs, by which rules the refused were refused, and what it spent."""
     ended = view.ended
     sheet.entry("programs", f"{view.admitted} admitted, {sum(view.refused.values())} refused")
@@ -248,7 +262,12 @@ def _told(sheet: Sheet, view: View) -> None:
         sheet.entry("best", f"{view.best:.4f}, by the loop's own score")
     if ended.get("candidate"):
         sheet.entry("candidate", f"{safe(ended['candidate'], 60)}: the best program, proposed and tried")
-    if ended.get("why"):
-        sheet.entry("ended", safe(ended["why"], 400))
+    if view.stopped:
+        sheet.entry("stopped", safe(view.stopped, 400), "yellow")
+    why = str(ended.get("why") or detail)
+    if why:
+        sheet.entry("ended", safe(why, 400))
     for finding in ended.get("findings") or ():
-        sheet.say(f"· {safe(finding.get('message') if isinstance(finding, dict) else finding, 300)}", indent=2, hang=4)
+        message = str(finding.get("message") if isinstance(finding, dict) else finding)
+        if message not in why:
+            sheet.say(f"· {safe(message, 300)}", indent=2, hang=4)

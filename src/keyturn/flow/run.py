@@ -8,6 +8,7 @@ from keyturn.core import agenda
 from keyturn.core.agenda import Step, next_step
 from keyturn.core.errors import Conflict, Unavailable, invariant
 from keyturn.core.lawful.gates import SHADOW
+from keyturn.core.state import State
 from keyturn.flow import dossier, halt, improve, permit, project, trial, warrant
 from keyturn.flow.governor import Governor
 from keyturn.flow.ports import Interrupted
@@ -46,6 +47,12 @@ def run(
             if not isinstance(step, SEALED) or not _halting(governor):
                 raise
             halt.trace(governor)  # the sandbox went away because somebody halted it by their own hand
+
+
+def is_for_others(state: State, step: Step) -> bool:
+    """Whether this step is made by a loop of others, which comes to a governor by itself and cannot be started here."""
+    looped = state.current is not None and state.current.policy.loop is not None
+    return looped and isinstance(step, agenda.Improve) and step.warrant != SHADOW
 
 
 def _halting(governor: Governor) -> bool:

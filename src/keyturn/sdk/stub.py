@@ -27,6 +27,7 @@ __getattr__ = __loaded("TOKEN")
 """
 
 _KNOWN: Final[dict[str, Sealed]] = {}
+_LOADED: Final[set[str]] = set()
 
 
 def stub_for(program: Sealed, folder: Path) -> Path:
@@ -40,8 +41,15 @@ def stub_for(program: Sealed, folder: Path) -> Path:
 
 def forget(place: Path) -> None:
     """Remove such a file, and what it stands for."""
-    _KNOWN.pop(place.stem.removeprefix("program_"), None)
+    token = place.stem.removeprefix("program_")
+    _KNOWN.pop(token, None)
+    _LOADED.discard(token)
     place.unlink(missing_ok=True)
+
+
+def was_loaded(place: Path) -> bool:
+    """Whether anything has loaded this file since it was written; a score without that says nothing of the program."""
+    return place.stem.removeprefix("program_") in _LOADED
 
 
 def loaded(token: str) -> Callable[[str], Any]:
@@ -52,5 +60,6 @@ def loaded(token: str) -> Callable[[str], Any]:
             "this file stands for a program of another process, or one that was judged",
             help="load and call programs in the process in which the evaluator was called",
         )
+    _LOADED.add(token)
     program.reload()
     return program.named

@@ -26,11 +26,12 @@ from keyturn.core.errors import KeyturnError, MalformedInput
 from keyturn.sdk.errors import Stopped
 from keyturn.sdk.program import Program
 from keyturn.sdk.run import digest_of
-from keyturn.sdk.stub import forget, stub_for
+from keyturn.sdk.stub import forget, stub_for, was_loaded
 from keyturn.sdk.worker import Worker
 
 STAGES: Final = ("evaluate_stage1", "evaluate_stage2", "evaluate_stage3")
 SHOWN_MAX: Final = 300
+UNTOUCHED: Final = "the evaluator did not load the program; one that starts it as a command is not supported"
 
 _FILE: Final = """\
 # Written by Keyturn for one run of OpenEvolve: the user's evaluator is called with a proxy, and programs run sealed.
@@ -76,7 +77,13 @@ def module_at(path: Path, name: str) -> ModuleType:
         raise MalformedInput(f"`{path}` cannot be loaded as Python", help="name a file that ends in `.py`")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as fault:
+        raise MalformedInput(
+            f"`{path}` cannot be loaded: {type(fault).__name__}: {fault}",
+            help=f"it runs outside the sandbox, in `{sys.executable}`: what it imports must be installed there",
+        ) from fault
     return module
 
 
@@ -165,6 +172,8 @@ class Evaluation:
                 self._begin(sitting)
             result = call(str(sitting.stub))
             metrics, fault = _parts(result)
+            if not fault and not was_loaded(sitting.stub):
+                fault = UNTOUCHED
             sitting.metrics |= metrics
         except (Exception, SystemExit) as error:
             if isinstance(error, Stopped):

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from dacite import DaciteError
 from openevolve import OpenEvolve, __version__, api
 from openevolve.config import Config, load_config
 from openevolve.controller import EvolutionFailedError
 from openevolve.database import Program
 from openevolve.population import PopulationStrategy
 from openevolve.selection import IslandSelector
+from yaml import YAMLError  # type: ignore[import-untyped]  # it comes without types
 
 from keyturn.adapters.openevolve.admitting import Admitting, Report, Stopping, score_of, strategy
 from keyturn.adapters.openevolve.checkpoint import sifted
@@ -168,7 +170,8 @@ class Evolution:
 
         kept, left_out = await sifted(saved, self._work / "saved", self._run, again)
         if left_out:
-            said = f"{left_out} saved programs were not admitted in this step, and are left out"
+            what = "program was" if left_out == 1 else "programs were"
+            said = f"{left_out} saved {what} not admitted in this step, and left out"
             self._report({"type": "tell", "text": said})
         if kept is None:
             self._report({"type": "tell", "text": "nothing of what was saved may be gone on from: the run starts anew"})
@@ -251,10 +254,21 @@ def _configured(config: str | Path | Config | None) -> Config:
     """The configuration, a copy of what was handed in; raises `MalformedInput` where it cannot lead to a run."""
     if isinstance(config, str | Path) and not Path(config).is_file():
         raise MalformedInput(f"there is no configuration at `{config}`", help="name a `config.yaml`")
-    made = copy.deepcopy(config) if isinstance(config, Config) else load_config(str(config)) if config else Config()
+    made = copy.deepcopy(config) if isinstance(config, Config) else _read(str(config)) if config else Config()
     if not made.llm.models:
         raise MalformedInput("the configuration names no model", help="name one under `llm.models`")
     return made
+
+
+def _read(config: str) -> Config:
+    """A configuration as OpenEvolve reads it; whatever it cannot read is the file's fault, and said so."""
+    try:
+        return load_config(config)
+    except (OSError, ValueError, TypeError, AttributeError, YAMLError, DaciteError) as fault:
+        said = " ".join(str(fault).split())[:300]
+        raise MalformedInput(
+            f"OpenEvolve cannot read `{config}`: {said}", help="mend the file, or set the variable that it names"
+        ) from fault
 
 
 def _checks(
@@ -304,5 +318,6 @@ def _say_where_it_starts(run: Run, initial_program: str | Path | list[str], work
     """The next run starts from what people released and from nothing else; say so where another program was named."""
     named = Path(api._prepare_program(initial_program, str(work), []))  # noqa: SLF001 - upstream's own reading of what it takes; the contract test holds it
     if named.read_bytes().decode("utf-8", "replace") != run.parent:
-        said = f"the run starts from generation {run.generation}, which is not the initial program that was named"
+        what = "what shadow mode made last" if run.shadow and run.attempt > 1 else f"generation {run.generation}"
+        said = f"the run starts from {what}, which is not the initial program that was named"
         report({"type": "tell", "text": said})

@@ -84,6 +84,10 @@ def _prologue(stage: Stage) -> None:
     say("The ungoverned half really runs the hostile programs. They were written so that")
     say("they harm nothing outside the demo's folder, end by themselves, and find no key")
     say("but a fake one.")
+    if stage.asks:
+        say("")
+        say("You decide at each hold point, with a key of your own. The second person,")
+        say(f"{SECURITY}, is simulated, and marked so.")
     say(stage.screen.warn("UNWITNESSED: nobody independent cosigns this log yet (see LIMITATIONS.md)."))
     say(f"Everything lies in {short(stage.out)}; seed {stage.seed}; another seed may end otherwise.")
 
@@ -139,8 +143,10 @@ def _found(stage: Stage) -> app.Project | None:
     project = insist(
         stage, lambda: playing.found(stage.out / "project", stage.out / "governed", cast=cast, seed=stage.seed)
     )
-    names = ", ".join(person.id for person in policy_of(project.state()).people)
-    stage.screen.line(f"   policy 1 is signed by {names}")
+    policy = policy_of(project.state())
+    stage.screen.line(f"   policy 1 is signed by {', '.join(person.id for person in policy.people)}")
+    if any(level.sandbox < "T2" for level in policy.levels):
+        stage.screen.line(stage.screen.warn("   weaker here: only tier T1, as an ordinary user; see `keyturn doctor`"))
     if _until(stage, project, agenda.AwaitWarrant) is None:
         return None
     person = ME if stage.asks else SAFETY

@@ -168,6 +168,7 @@ def _answer(prompt: str, allowed: tuple[str, ...]) -> str:
         answer = _typed(prompt)
         if answer in allowed:
             return answer
+        print(f"   `{safe(answer, 40)}` is none of {', '.join(f'`{safe(each, 60)}`' for each in allowed)}")
 
 
 def _name(dossier: Dossier) -> str:

@@ -77,7 +77,10 @@ def warnings(policy: Policy) -> tuple[str, ...]:
     if policy.witnesses.required == 0:
         found.append("UNWITNESSED: no independent party cosigns the log, so its operator could rewrite it")
     if any(level.sandbox < "T2" for level in policy.levels):
-        found.append("SANDBOX BELOW T2: what breaks out is the governor's own user; a policy that asks for T2 tightens")
+        found.append(
+            "SANDBOX BELOW T2: what breaks out is the governor's own user, and where `keyturn doctor` finds no cgroup, "
+            "a halt of what runs is UNPROVEN; a policy that asks for T2 tightens"
+        )
     if any(person.simulated for person in policy.people):
         found.append("SIMULATED PEOPLE: their signatures are worth nothing outside a demo")
     return tuple(found)

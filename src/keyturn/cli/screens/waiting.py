@@ -18,7 +18,8 @@ from keyturn.core.policy import Policy
 from keyturn.core.state import Dossier, State
 from keyturn.core.terms import Gate, Instant
 
-TONES = {"HELD": "yellow", "HALTED": "red", "RUNNING?": "green"}
+TONES = {"HELD": "yellow", "HALTED": "red", "RUNNING?": "green", "READY": "green"}
+RUN_THE_LOOP = "keyturn openevolve run FOLDER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,14 @@ def waiting(state: State, step: Step, now: Instant) -> Waiting:
         return _audit(state, step)
     if isinstance(step, agenda.AwaitWarrant):
         return _warrant(state, step.reason)
+    if isinstance(step, agenda.Improve) and is_looped(state):
+        return Waiting("RUNNING?", _doing(step), ((RUN_THE_LOOP, "or a loop of your own, if none runs yet"),))
     return Waiting("RUNNING?", _doing(step), (("keyturn run", "goes on from here, if no governor runs yet"),))
+
+
+def is_looped(state: State) -> bool:
+    """Whether a loop of others makes the candidates, which `keyturn run` cannot start."""
+    return state.current is not None and state.current.policy.loop is not None
 
 
 def _doing(step: Step) -> str:
@@ -147,8 +155,7 @@ def _warrant(state: State, reason: str) -> Waiting:
     level = state.lineage.level if state.lineage else 0
     who, _ = who_may(state, _seats(state, Gate.TRAIN), None)
     ceiling = f" --level-ceiling {level}" if level else ""
-    looped = state.current is not None and state.current.policy.loop is not None
-    bounds = " --programs N --wall-minutes M" if looped else ""
+    bounds = " --programs N --wall-minutes M" if is_looped(state) else ""
     command = f"keyturn warrant give --as {who} --candidates 1{ceiling}{bounds} --reason TEXT"
     return Waiting("HELD", f"no leave to train: {safe(reason)}", ((command, "for one candidate"),))
 
