@@ -123,7 +123,7 @@ ROWS: list[tuple[str, Change, str, str]] = [
     ("an unknown reference", put("thresholds.0.reference", "uncle"), "thresholds[0].reference",
      "`reference` is `uncle`; one of , parent, audited, founder is expected"),
     ("an unknown kind of key", put("people.0.keys.0.kind", "rsa"), "people[0].keys[0].kind",
-     "`kind` is `rsa`; one of ed25519, simulated is expected"),
+     "`kind` is `rsa`; one of ed25519, ssh, simulated is expected"),
     ("an unknown tier", put("levels.0.sandbox", "T9"), "levels[0].sandbox",
      "`sandbox` is `T9`; one of T0, T1, T2, T3, T4 is expected"),
     ("an unknown gate", put("gates.0.action", "escape"), "gates[0].action",

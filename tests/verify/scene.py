@@ -278,7 +278,7 @@ class Released:
 
 
 def keyring(trust: Trust) -> leaf.Keyring:
-    people = {person.id: tuple(key.public for key in person.keys) for person in trust.policy.people}
+    people = {person.id: person.keys for person in trust.policy.people}
     return leaf.Keyring(trust.founded.service_key, people)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keyturn.app.auditing.replaying import replay_export as replay_export
     from keyturn.app.disclosing import ClockRow as ClockRow
     from keyturn.app.founding import default_keys as default_keys
+    from keyturn.app.founding import enrol_ssh as enrol_ssh
     from keyturn.app.founding import found as found
     from keyturn.app.founding import init as init
     from keyturn.app.founding import new_key as new_key
@@ -57,6 +58,7 @@ _PLACES = {
     "describe_custody": "keyturn.keys.custody",
     "diff_policy": "keyturn.app.policies",
     "doctor": "keyturn.app.machine",
+    "enrol_ssh": "keyturn.app.founding",
     "explain_policy": "keyturn.app.policies",
     "export_log": "keyturn.app.auditing.exporting",
     "found": "keyturn.app.founding",

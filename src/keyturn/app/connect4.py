@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from keyturn.core.errors import Unavailable
+from keyturn.core.keys.public import read_ssh
 from keyturn.keys.keyfile import PublicKey
 from keyturn.wire import artifact
 
@@ -56,9 +57,11 @@ def policy_text(
 
 
 def person_text(person: str, roles: Sequence[str], key: PublicKey) -> str:
-    """A person as the policy enrols them."""
+    """A person as the policy enrols them; of a security key the touch is demanded."""
+    device = key.kind == "ssh" and read_ssh(key.public).security_key
+    kept = 'custody = "hardware", touch = true' if device else 'custody = "shared-account"'
     listed = ", ".join(f'"{role}"' for role in roles)
     return (
         f'[[people]]\nid = "{person}"\nroles = [{listed}]\n'
-        f'keys = [{{ kind = "{key.kind}", public = "{key.public}", custody = "shared-account" }}]\n'
+        f'keys = [{{ kind = "{key.kind}", public = "{key.public}", {kept} }}]\n'
     )

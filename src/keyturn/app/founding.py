@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keyturn.app.machine import doctor
-from keyturn.app.project import HOME, POLICY, Project
+from keyturn.app.project import HOME, POLICY, Project, Signing
 from keyturn.app.wiring import KeySigner, RandomIds, SystemClock
 from keyturn.core.errors import Conflict, MalformedInput, UntrustedInput
 from keyturn.core.policy import Person, Policy
@@ -16,12 +16,12 @@ from keyturn.core.terms import Custody, Digest
 from keyturn.flow import policy as policies
 from keyturn.flow import project as projects
 from keyturn.flow.log import Log, Stamp
-from keyturn.keys import custody, keyfile, signing
+from keyturn.keys import custody, keyfile, openssh, signing
 from keyturn.ledger import note
 from keyturn.ledger.artifacts import ArtifactStore
 from keyturn.ledger.store import Store
 from keyturn.verify import trust as trusts
-from keyturn.wire import artifact, base64, leaf
+from keyturn.wire import artifact, base64, leaf, signature
 
 
 def default_keys() -> Path:
@@ -37,7 +37,16 @@ def new_key(person: str, *, kind: str, keys: Path, passphrase_file: Path | None)
     return keyfile.path_of(keys, person)
 
 
-def init(
+def enrol_ssh(person: str, *, file: Path, keys: Path) -> Path:
+    """Let a person sign with the SSH key whose public part is in `file`; returns their key file, which holds no secret.
+
+    OpenSSH makes the signatures, by its agent, a file or a security key.
+    """
+    openssh.enrol(keys, person, file, created_at=SystemClock().now())
+    return keyfile.path_of(keys, person)
+
+
+def init(  # noqa: PLR0913 - each is one choice made at the door, and all but the folder go by name
     root: Path,
     *,
     name: str,
@@ -47,6 +56,7 @@ def init(
     founder: Path | None,
     demo: bool = False,
     policy: Path | None = None,
+    unseen: bool = False,
 ) -> Project:
     """Found a project in `root`; without a policy of one's own, a connect4 project with this one person.
 
@@ -72,7 +82,12 @@ def init(
     read = policies.read_file(path)
     files = read_founder(root, read, founder)
     project = found(
-        root, read, keys={each.id: keys for each in read.people}, passphrases={person: passphrase_file}, bank_key=None
+        root,
+        read,
+        keys={each.id: keys for each in read.people},
+        passphrases={person: passphrase_file},
+        bank_key=None,
+        unseen=unseen,
     )
     ArtifactStore(project.home / "artifacts").put(read.subject.founder, files)
     return project
@@ -105,10 +120,12 @@ def found(
     keys: Mapping[str, Path],
     passphrases: Mapping[str, Path | None],
     bank_key: bytes | None,
+    unseen: bool = False,
 ) -> Project:
     """Found a project under this policy: make its keys, have every person of the policy sign, write the first entries.
 
     `keys` and `passphrases` name, by person, the folder of the key and the file of its passphrase (None: it is asked).
+    `unseen` lets SSH keys sign without a terminal.
     Raises `Conflict` when there is one already, and as signing does when a person's key is not here.
     """
     home = root / HOME
@@ -123,7 +140,10 @@ def found(
     stamp = Stamp(id=RandomIds().new(), at=now, actor="governor", policy="")
     founded = projects.founding(policy, log_vkey=vkey, service=service.public, stamp=stamp)
     signed = tuple(
-        _genesis_signature(root, founded.genesis, person, keys[person.id], passphrases) for person in policy.people
+        _genesis_signature(
+            root, founded.genesis, person, Signing(person.id, None, keys[person.id], passphrases.get(person.id), unseen)
+        )
+        for person in policy.people
     )
     _write_private(home / "bank.key", bank_key or secrets.token_bytes(32))
     trust = trusts.Trust(founded.genesis, founded, policy, trusts.Seen())
@@ -153,25 +173,28 @@ def _clear_unfinished(home: Path) -> None:
         made.unlink(missing_ok=True)
 
 
-def _genesis_signature(
-    root: Path, genesis: Digest, person: Person, keys: Path, passphrases: Mapping[str, Path | None]
-) -> projects.Signed:
-    path = keyfile.path_of(keys, person.id)
-    public = keyfile.read_public(path).public
-    if person.keys[0].public != public:
+def _genesis_signature(root: Path, genesis: Digest, person: Person, who: Signing) -> projects.Signed:
+    path, enrolled = keyfile.path_of(who.keys, person.id), person.keys[0]
+    if enrolled.public != keyfile.read_public(path).public:
         raise UntrustedInput(
-            f"the key of `{person.id}` in `{keys}` is not the one in the policy", help="put that key's `public` there"
+            f"the key of `{person.id}` in `{who.keys}` is not the one in the policy",
+            help="put that key's `public` there",
         )
     _require_custody(path, person, root)
-    sig = signing.sign_in_child(
-        path, leaf.genesis_message(genesis, person.id), passphrase_file=passphrases.get(person.id)
-    )
+    message = leaf.genesis_message(genesis, person.id)
+    public, sig = who.sign(person.id, message)
+    if not signature.verify(public, message, sig, touch=enrolled.touch, pin=enrolled.pin):
+        raise UntrustedInput(
+            f"the key of `{person.id}` signed without the touch or the PIN that the policy demands of it",
+            help="sign again with the device, touched and with its PIN",
+        )
     return projects.Signed(person.id, public, base64.encode(sig))
 
 
 def _require_custody(path: Path, person: Person, root: Path) -> None:
     """Refuse a policy that declares a better custody than what is seen of the key file."""
-    observed = custody.custody_of(path, governor_uid=os.geteuid(), project_dir=root)
+    seen = openssh.custody_seen if keyfile.read_public(path).kind is keyfile.KeyKind.SSH else custody.custody_of
+    observed = seen(path, governor_uid=os.geteuid(), project_dir=root)
     for key in person.keys:
         settled = custody.record(observed=observed, declared=key.custody)
         if list(Custody).index(settled.custody) < list(Custody).index(key.custody):

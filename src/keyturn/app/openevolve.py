@@ -113,7 +113,15 @@ def example(folder: Path) -> Example:
 
 
 def init(
-    of: Example, root: Path, *, name: str, person: str, keys: Path, passphrase_file: Path | None, demo: bool = False
+    of: Example,
+    root: Path,
+    *,
+    name: str,
+    person: str,
+    keys: Path,
+    passphrase_file: Path | None,
+    demo: bool = False,
+    unseen: bool = False,
 ) -> Project:
     """Found a project for an example: the first program is the founder, the evaluator grades what leaves a run.
 
@@ -136,6 +144,7 @@ def init(
         name=name,
         person=person,
         keys=keys,
+        unseen=unseen,
         passphrase_file=passphrase_file,
         founder=founder,
         policy=root / POLICY,

@@ -65,6 +65,14 @@ class Signing:
     role: str | None
     keys: Path
     passphrase_file: Path | None
+    unseen: bool = False
+    """Whether an SSH key may sign without a terminal on which the message was shown."""
+
+    def sign(self, person: str, message: bytes) -> tuple[str, bytes]:
+        """The person's public key and its signature over `message`, made in a process of its own."""
+        path = keyfile.path_of(self.keys, person)
+        made = signing.sign_in_child(path, message, passphrase_file=self.passphrase_file, unseen=self.unseen)
+        return keyfile.read_public(path).public, made
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +270,7 @@ class Project:
         self, log: Log, digest: Digest, who: Signing, person: Person, role: str, *, decision: str, reason: str
     ) -> None:
         terms = approvals.terms(log, digest, person=person, role=role, decision=decision, reason=reason)
-        path = keyfile.path_of(who.keys, person.id)
-        public = keyfile.read_public(path).public
-        signature = signing.sign_in_child(path, approval_wire.message(terms), passphrase_file=who.passphrase_file)
+        public, signature = who.sign(person.id, approval_wire.message(terms))
         approvals.give(log, terms, public=public, sign=lambda _: signature)
 
     def give_warrant(
@@ -318,11 +324,8 @@ class Project:
                 raise MalformedInput(f"`{root}` is not a generation", help="`keyturn lineage show`")
             person = _person(log.state, who.person)
             terms = audits.review(log, fitting[-1], person=person, role=who.role or person.roles[0], reason=reason)
-            path = keyfile.path_of(who.keys, person.id)
-            signature = signing.sign_in_child(
-                path, people_wire.AUDIT.message(terms), passphrase_file=who.passphrase_file
-            )
-            audits.audit(log, terms, public=keyfile.read_public(path).public, sign=lambda _: signature)
+            public, signature = who.sign(person.id, people_wire.AUDIT.message(terms))
+            audits.audit(log, terms, public=public, sign=lambda _: signature)
             log.publish()
 
     def aware(self, who: Signing, *, incident: str, moment: str, at: Instant | None, reason: str) -> None:
@@ -330,11 +333,8 @@ class Project:
         with self.opened() as log:
             person = _person(log.state, who.person)
             terms = incidents.awareness(log, incident, moment, moment_at=at or log.now(), person=person, reason=reason)
-            path = keyfile.path_of(who.keys, person.id)
-            signature = signing.sign_in_child(
-                path, people_wire.AWARENESS.message(terms), passphrase_file=who.passphrase_file
-            )
-            incidents.aware(log, terms, public=keyfile.read_public(path).public, sign=lambda _: signature)
+            public, signature = who.sign(person.id, people_wire.AWARENESS.message(terms))
+            incidents.aware(log, terms, public=public, sign=lambda _: signature)
 
     def adopt_policy(self, who: Signing, *, reason: str) -> bool:
         """Adopt the policy file: at once when it only tightens, else once the `amend` quorum has signed for it."""

@@ -99,6 +99,7 @@ def signing(args: argparse.Namespace) -> Signing:
         role=getattr(args, "role", None),
         keys=keys(args),
         passphrase_file=passphrase_file(args),
+        unseen=args.unseen,
     )
 
 

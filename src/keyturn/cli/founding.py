@@ -27,6 +27,7 @@ def init(args: argparse.Namespace) -> int:
         founder=Path(args.founder) if args.founder else None,
         demo=args.demo,
         policy=Path(args.policy) if args.policy else None,
+        unseen=args.unseen,
     )
     state = project.state()
     policy = _adopted(state)
@@ -48,20 +49,27 @@ def init(args: argparse.Namespace) -> int:
 
 
 def key_new(args: argparse.Namespace) -> int:
-    """Make a person's key; the passphrase is asked by the process that makes it."""
+    """Make a person's key, asking the passphrase in the process that makes it, or enrol the SSH key they have."""
     from keyturn import app
 
-    path = app.new_key(
-        args.person, kind=args.kind, keys=context.keys(args), passphrase_file=context.passphrase_file(args)
-    )
+    if args.ssh is not None:
+        kind, path = "ssh", app.enrol_ssh(args.person, file=Path(args.ssh), keys=context.keys(args))
+    else:
+        kind, path = (
+            args.kind,
+            app.new_key(
+                args.person, kind=args.kind, keys=context.keys(args), passphrase_file=context.passphrase_file(args)
+            ),
+        )
     public = str(json.loads(path.read_text(encoding="utf-8")).get("public"))
     if args.json:
-        context.emit({"person": args.person, "kind": args.kind, "path": path, "public": public})
+        context.emit({"person": args.person, "kind": kind, "path": path, "public": public})
         return 0
     sheet = context.sheet()
-    sheet.say(f"key of {safe(args.person, 60)} made: {path}", "bold")
+    sheet.say(f"key of {safe(args.person, 60)} {'enrolled' if kind == 'ssh' else 'made'}: {path}", "bold")
     sheet.say("for the policy, under `[[people]]`:")
-    sheet.line(f'  keys = [{{ kind = "{args.kind}", public = "{safe(public, 60)}" }}]')
+    demand = ", touch = true" if public.startswith("sk-") else ""
+    sheet.line(f'  keys = [{{ kind = "{kind}", public = "{safe(public, 500)}"{demand} }}]')
     context.out(sheet)
     return 0
 

@@ -87,7 +87,13 @@ def _person(made: argparse.ArgumentParser, *, role: bool = True) -> None:
     if role:
         made.add_argument("--role", help="in which role (default: the first that fits)")
     made.add_argument("--reason", metavar="TEXT", help="why, for the log (asked for on a terminal)")
+    _signs(made)
+
+
+def _signs(made: argparse.ArgumentParser) -> None:
+    """What somebody needs whose key signs."""
     _keys(made)
+    made.add_argument("--unseen", action="store_true", help="let an SSH key sign without showing what, for scripts")
 
 
 def _keys(made: argparse.ArgumentParser) -> None:
@@ -107,7 +113,7 @@ def _init(made: argparse.ArgumentParser) -> None:
     made.add_argument("--founder", metavar="DIR", help="the first member's files (default: connect4 teaches one)")
     made.add_argument("--policy", metavar="FILE", help="a policy of your own (default: one for connect4)")
     made.add_argument("--demo", action="store_true", help="simulated people may sign; for ever marked so")
-    _keys(made)
+    _signs(made)
 
 
 def _run(made: argparse.ArgumentParser) -> None:
@@ -139,7 +145,7 @@ def _openevolve(made: argparse.ArgumentParser) -> None:
     new.add_argument("--as", dest="person", metavar="PERSON", required=True, help="the first person of the policy")
     new.add_argument("--name", help="what it is called (default: the folder's name)")
     new.add_argument("--demo", action="store_true", help="simulated people may sign; for ever marked so")
-    _keys(new)
+    _signs(new)
     go = _verb(verbs, "run", "one governed run: every program sealed and judged", OPENEVOLVE, "run")
     go.add_argument("example", metavar="EXAMPLE", help="its folder")
     go.add_argument("--iterations", type=int, metavar="N", help="how many (default: what its config.yaml says)")
@@ -159,6 +165,7 @@ def _key(made: argparse.ArgumentParser) -> None:
     new = _verb(_verbs(made), "new", "make a person's key, in a process of its own", FOUNDING, "key_new")
     new.add_argument("person", metavar="PERSON")
     new.add_argument("--kind", choices=("ed25519", "simulated"), default="ed25519")
+    new.add_argument("--ssh", metavar="FILE", help="sign with this SSH key instead: its `.pub` file")
     _keys(new)
 
 

@@ -45,6 +45,7 @@ def init(args: argparse.Namespace) -> int:
         keys=context.keys(args),
         passphrase_file=context.passphrase_file(args),
         demo=args.demo,
+        unseen=args.unseen,
     )
     state = project.state()
     policy = state.policies[-1].policy

@@ -10,6 +10,7 @@ from keyturn.core.candidate import level_of
 from keyturn.core.dossier import moment, named, unfit
 from keyturn.core.events import ProjectFounded
 from keyturn.core.finding import REQUESTS, Finding, Request
+from keyturn.core.keys.public import same_secret
 from keyturn.core.policy import GateRow, Policy, seated
 from keyturn.core.state import Approval, Dossier, State
 from keyturn.core.terms import Gate, Instant, Json
@@ -82,7 +83,7 @@ def why_not(state: State, dossier: Dossier, approval: Approval, now: Instant) ->
         (approval.index >= event.evidence_index, "it names evidence that was not in the log when it was given"),
         (event.not_before <= now, "its window has not begun"),
         (now < event.not_after, "its window has ended"),
-        (event.key not in governor_keys(project), "the governor's own keys never count"),
+        (same_secret(event.key) not in governor_keys(project), "the governor's own keys never count"),
         (dossier.requester != f"person:{event.person}", "this person made the request"),
         (_own_separate(state, dossier, current.policy, event.person), "this person signed the warrant"),
     )

@@ -10,11 +10,16 @@ from keyturn.core.terms import Custody, Digest, Gate, Json, Tier
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A public key of a person; `kind` is `ed25519` or, only in a demo, `simulated`."""
+    """A public key of a person; `kind` is `ed25519`, `ssh` or, only in a demo, `simulated`.
+
+    `touch` and `pin` demand of a security key's every signature that somebody touched it, and proved who they are.
+    """
 
     kind: str
     public: str
     custody: Custody
+    touch: bool = False
+    pin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

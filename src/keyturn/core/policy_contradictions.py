@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from keyturn.core.keys.public import same_secret
 from keyturn.core.policy import GateRow, Loop, Person, Policy, seated
 from keyturn.core.terms import Custody, Gate
 
@@ -55,7 +56,7 @@ def contradictions(policy: Policy) -> list[Problem]:
 def _duplicates(policy: Policy) -> list[Problem]:
     lists: dict[str, list[str]] = {
         "people": [person.id for person in policy.people],
-        "people.keys": [key.public for person in policy.people for key in person.keys],
+        "people.keys": [same_secret(key.public) for person in policy.people for key in person.keys],
         "subject.files": [rule.name for rule in policy.subject.files],
         "charter": [clause.clause for clause in policy.charter],
         "suites": [suite.id for suite in policy.suites],

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
+from keyturn.core.errors import MalformedInput
+from keyturn.core.keys.public import read_ssh
 from keyturn.core.policy import (
     Applicability,
     Clause,
@@ -222,10 +224,28 @@ def _subject(t: _Table, *, looped: bool) -> Subject:
 
 def _person(t: _Table) -> Person:
     def key(row: _Table) -> Key:
-        kind = row.choice("kind", ("ed25519", "simulated"))
-        return Key(kind, row.text("public", pattern=PUBLIC), row.member("custody", Custody, Custody.SHARED_ACCOUNT))
+        kind = row.choice("kind", ("ed25519", "ssh", "simulated"))
+        ssh = kind == "ssh"
+        public = row.text("public", pattern=None if ssh else PUBLIC)
+        device = _is_security_key(row, public) if ssh and public else False
+        custody = row.member("custody", Custody, Custody.HARDWARE if device else Custody.SHARED_ACCOUNT)
+        made = Key(kind, public, custody, touch=row.flag("touch", False), pin=row.flag("pin", False))
+        for name in ("touch", "pin"):
+            if getattr(made, name) and not device:
+                message = f"`{name}` is demanded of a key that is no security key; it could never sign"
+                row.fault(name, message, "remove it, or enrol a key of a type `sk-...`")
+        return made
 
     return Person(t.text("id", pattern=NAME), t.texts("roles"), t.tables("keys", key))
+
+
+def _is_security_key(row: _Table, public: str) -> bool:
+    """Whether the SSH key under `public` lies in a device; a line that is no such key is a problem."""
+    try:
+        return read_ssh(public).security_key
+    except MalformedInput as fault:
+        row.fault("public", fault.message, fault.help)
+        return False
 
 
 def _clause(t: _Table) -> Clause:

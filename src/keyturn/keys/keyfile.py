@@ -4,7 +4,8 @@ Never overwrites a key, never follows a link, and never reads a key that other a
 The private part of kind `ed25519` is encrypted with ChaCha20-Poly1305 under a key that Argon2id (RFC 9106, its
 second recommended setting) derives from the passphrase; the rest of the file is bound to it as associated data.
 PKCS8 from the same library would stretch the passphrase with 2048 rounds of PBKDF2 only, and the OpenSSH format
-needs a package that Keyturn does not depend on. Kinds `simulated` and `service` are not encrypted and say so.
+needs a package that Keyturn does not depend on. Kinds `simulated` and `service` are not encrypted and say so. A file
+of kind `ssh` holds no secret: it says where OpenSSH finds the public key whose private part an agent or a file holds.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import os
 import stat
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from keyturn.core.errors import Conflict, MalformedInput, Unavailable, UntrustedInput
+from keyturn.core.keys.public import read_ssh
 from keyturn.core.terms import Instant, Json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SCHEMA: Final = 1
@@ -32,6 +33,7 @@ BYTES_MAX: Final = 16_384
 PASSPHRASE_BYTES_MAX: Final = 1024
 ENCRYPTION: Final = "argon2id, chacha20-poly1305"
 UNENCRYPTED: Final = "none: whoever reads this file can sign"
+ELSEWHERE: Final = "elsewhere: OpenSSH holds the private part"
 KDF: Final[dict[str, Json]] = {"iterations": 3, "lanes": 4, "memory_kib": 65_536}
 _HEADER: Final = ("schema", "person", "kind", "public", "created_at")
 _SECRET: Final = ("encryption", "iterations", "lanes", "memory_kib", "salt", "nonce", "bytes")
@@ -41,6 +43,7 @@ class KeyKind(StrEnum):
     """Whose key it is: a person's, one of a demo, or the governor's own for requests under a warrant."""
 
     ED25519 = "ed25519"
+    SSH = "ssh"
     SIMULATED = "simulated"
     SERVICE = "service"
 
@@ -52,7 +55,7 @@ class KeyKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """What a key file says without its passphrase; `public` is base64 of the raw 32 bytes."""
+    """What a key file says without its passphrase; `public` is base64 of 32 raw bytes, or the line of an SSH key."""
 
     person: str
     kind: KeyKind
@@ -95,6 +98,29 @@ def create(
     return public
 
 
+def enrol_ssh(folder: Path, person: str, line: str, place: Path, *, created_at: Instant) -> PublicKey:
+    """Write the file of a person who signs with the SSH key `line`, which OpenSSH finds under `place`.
+
+    Raises as `create` does, and MalformedInput for a key of a type that may not sign.
+    """
+    path = path_of(folder, person)
+    read_ssh(line)
+    _prepare_folder(folder)
+    public = PublicKey(person, KeyKind.SSH, line, created_at)
+    secret: dict[str, Json] = {"encryption": ELSEWHERE, "place": str(place)}
+    content = json.dumps({**_header(public), "private": secret}, indent=2, sort_keys=True) + "\n"
+    _write_once(path, content.encode("ascii"))
+    return public
+
+
+def ssh_place(path: Path) -> Path:
+    """Where OpenSSH finds the public key of a key file of kind `ssh`; raises as `read_public` does."""
+    public, secret = _parse(path)
+    if public.kind is not KeyKind.SSH:
+        raise MalformedInput(f"the key of `{public.person}` is no SSH key", help="name a key file of kind `ssh`")
+    return Path(os.fsdecode(secret["place"]))
+
+
 def read_public(path: Path) -> PublicKey:
     """Read who a key file belongs to and its public key; asks for no passphrase and opens nothing.
 
@@ -112,6 +138,8 @@ def unlock(path: Path, passphrase: str | None = None) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     public, secret = _parse(path)
+    if public.kind is KeyKind.SSH:
+        raise MalformedInput(f"the private key of `{public.person}` is not in this file", help="OpenSSH holds it")
     _check_passphrase_given(public.kind, passphrase)
     raw = _reveal(secret, public, passphrase)
     key = Ed25519PrivateKey.from_private_bytes(raw)
@@ -324,13 +352,20 @@ def _public_of(data: dict[str, Json]) -> PublicKey:
     if set(data) != {*_HEADER, "private"} or data["schema"] != SCHEMA or type(created_at) is not int:
         raise ValueError("not this schema")
     public = PublicKey(str(data["person"]), KeyKind(str(data["kind"])), str(data["public"]), Instant(created_at))
-    _bytes(public.public, 32)
+    if public.kind is KeyKind.SSH:
+        read_ssh(public.public)
+    else:
+        _bytes(public.public, 32)
     return public
 
 
 def _secret_of(data: Json, kind: KeyKind) -> dict[str, bytes]:
     if not isinstance(data, dict):
         raise TypeError("not an object")
+    if kind is KeyKind.SSH:
+        if set(data) != {"encryption", "place"} or data["encryption"] != ELSEWHERE:
+            raise ValueError("not an SSH key")
+        return {"place": os.fsencode(str(data["place"]))}
     if not kind.encrypted:
         if set(data) != {"encryption", "bytes"} or data["encryption"] != UNENCRYPTED:
             raise ValueError("not an unencrypted key")

@@ -3,7 +3,8 @@
 It never answers with anything but a public key, a signature or a refusal, leaves no core dump, and lets no process
 of the same account read its memory. Python cannot wipe a text from memory; the process ends at once instead.
 
-Started by `signing.py`, by file path and in isolated mode, with an empty environment. One JSON object comes in on
+Started by `signing.py`, by file path and in isolated mode, with an empty environment; for an SSH key with what
+OpenSSH needs to find the agent, which then does the signing. One JSON object comes in on
 standard input, one goes out on standard output; the protocol is this file and `signing.py`.
 """
 
@@ -22,7 +23,7 @@ if __name__ == "__main__":
     if _ROOT not in sys.path:
         sys.path.append(_ROOT)
 
-from keyturn.core.errors import KeyturnError, MalformedInput, Unavailable
+from keyturn.core.errors import KeyturnError, MalformedInput, Unavailable, UntrustedInput
 from keyturn.core.terms import Instant, Json
 from keyturn.keys.keyfile import (
     PASSPHRASE_BYTES_MAX,
@@ -31,6 +32,7 @@ from keyturn.keys.keyfile import (
     path_of,
     read_private_file,
     read_public,
+    ssh_place,
     unlock,
 )
 
@@ -67,15 +69,34 @@ def _sign(request: dict[str, Json]) -> dict[str, Json]:
     message = base64.b64decode(str(request["message"]), validate=True)
     public = read_public(path)
     passphrase = None
+    if public.kind is KeyKind.SSH:
+        return {"public": public.public, "sig": base64.b64encode(_by_openssh(request, path, message)).decode("ascii")}
     if public.kind.encrypted:
-        from keyturn.keys.showing import screen
-
-        said = request["show"]
-        words = [str(line) for line in said] if isinstance(said, list) else []
-        lines = screen(person=public.person, message=message, said=words)
+        lines = _screen(request, public.person, message)
         passphrase = _passphrase(request, lines, prompts=("passphrase: ",))
     signature = unlock(path, passphrase).sign(message)
     return {"public": public.public, "sig": base64.b64encode(signature).decode("ascii")}
+
+
+def _screen(request: dict[str, Json], person: str, message: bytes) -> tuple[str, ...]:
+    from keyturn.keys.showing import screen
+
+    said = request["show"]
+    words = [str(line) for line in said] if isinstance(said, list) else []
+    return screen(person=person, message=message, said=words)
+
+
+def _by_openssh(request: dict[str, Json], path: Path, message: bytes) -> bytes:
+    """Show the message and have it agreed to, because an agent may sign without asking anybody; then let OpenSSH."""
+    from keyturn.keys import openssh
+
+    unseen = request.get("unseen") is True
+    if not unseen:
+        from keyturn.keys.terminal import agreed
+
+        if not agreed(_screen(request, read_public(path).person, message)):
+            raise UntrustedInput("nothing was signed: the answer was not `yes`", help="read it again, then decide")
+    return openssh.sign(ssh_place(path), message, unseen=unseen)
 
 
 def _create(request: dict[str, Json]) -> dict[str, Json]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ from typing import Final
 from keyturn.core import errors
 from keyturn.core.errors import KeyturnError, MalformedInput, Unavailable, UntrustedInput
 from keyturn.core.terms import Instant, Json
+from keyturn.keys import openssh
 from keyturn.keys.keyfile import KeyKind, PublicKey, path_of, read_public
+from keyturn.wire import signature
 
 CHILD: Final = Path(__file__).with_name("signer.py")
 MESSAGE_BYTES_MAX: Final = 1_000_000
@@ -32,13 +35,15 @@ def sign_in_child(
     show: Sequence[str] = (),
     passphrase_file: Path | None = None,
     passphrase_fd: int | None = None,
+    unseen: bool = False,
 ) -> bytes:
-    """Have the message signed in a process of its own and return the 64 bytes of an Ed25519 signature.
+    """Have the message signed in a process of its own and return the signature: 64 bytes of Ed25519, or an SSHSIG.
 
     The child shows what it reads in the message, then `show` marked as our words, and asks the passphrase on the
     terminal, or reads it from the file (mode 0600) or descriptor named here. Keys of kind `simulated` and
-    `service` ask nothing. The signature is checked before it is returned. Raises as `keyfile.unlock` does, and
-    Unavailable when there is no terminal or the child fails.
+    `service` ask nothing. For a key of kind `ssh` the child shows the same and asks for a `yes`, unless it may sign
+    `unseen`; then OpenSSH signs and asks what it needs. The signature is checked before it is returned. Raises as
+    `keyfile.unlock` does, and Unavailable when there is no terminal or the child fails.
     """
     if len(message) > MESSAGE_BYTES_MAX:
         raise MalformedInput(f"the message has {len(message)} bytes; at most {MESSAGE_BYTES_MAX} are expected")
@@ -48,7 +53,11 @@ def sign_in_child(
         "key": str(key_path.absolute()),
         "message": base64.b64encode(message).decode("ascii"),
         "show": list(show),
+        "unseen": unseen,
     }
+    if public.kind is KeyKind.SSH and (passphrase_file is not None or passphrase_fd is not None):
+        text = f"the key of `{public.person}` is an SSH key, whose passphrase OpenSSH asks for"
+        raise MalformedInput(text, help="leave the passphrase file out; put the key into an agent with `ssh-add`")
     said = _exchange(request, public.kind, passphrase_file=passphrase_file, passphrase_fd=passphrase_fd)
     return _checked(said, public, message)
 
@@ -86,14 +95,15 @@ def _exchange(
         request["passphrase_file"] = str(passphrase_file.absolute())
     if passphrase_fd is not None:
         request["passphrase_fd"] = passphrase_fd
-    a_person_types = kind.encrypted and passphrase_file is None
+    ssh = kind is KeyKind.SSH
+    a_person_types = (kind.encrypted and passphrase_file is None) or (ssh and request.get("unseen") is not True)
     try:
         done = subprocess.run(
             [sys.executable, "-I", str(CHILD)],
             input=json.dumps(request).encode("utf-8", "surrogateescape"),
             capture_output=True,
             # An environment of ours only: nothing of the caller's reaches the process that holds the key.
-            env={"LANG": "C.UTF-8"},
+            env={"LANG": "C.UTF-8", **(_of_openssh() if ssh else {})},
             pass_fds=() if passphrase_fd is None else (passphrase_fd,),
             timeout=None if a_person_types else SECONDS_MAX,
             check=False,
@@ -103,6 +113,11 @@ def _exchange(
     if done.returncode == _INTERRUPTED:
         raise KeyboardInterrupt
     return _answer(done.stdout, done.returncode)
+
+
+def _of_openssh() -> dict[str, str]:
+    """What OpenSSH needs to reach the person's agent and device, and nothing else of the caller's environment."""
+    return {name: os.environ[name] for name in openssh.ENVIRONMENT if name in os.environ}
 
 
 def _answer(content: bytes, code: int) -> dict[str, Json]:
@@ -126,13 +141,12 @@ def _error(error: dict[str, Json]) -> KeyturnError:
 
 
 def _checked(said: dict[str, Json], public: PublicKey, message: bytes) -> bytes:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+    text = f"what the signing process returned is no signature by the key of `{public.person}`"
+    wrong = UntrustedInput(text, help="check the key file and try again")
     try:
-        signature = base64.b64decode(str(said.get("sig")), validate=True)
-        Ed25519PublicKey.from_public_bytes(public.raw).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        text = f"what the signing process returned is no signature by the key of `{public.person}`"
-        raise UntrustedInput(text, help="check the key file and try again") from None
-    return signature
+        made = base64.b64decode(str(said.get("sig")), validate=True)
+    except ValueError:
+        raise wrong from None
+    if not signature.verify(public.public, message, made):
+        raise wrong
+    return made

@@ -1,4 +1,4 @@
-"""Asks for a passphrase on the person's own terminal; never on standard input, and never with echo."""
+"""Asks on the person's own terminal, never on standard input; a passphrase never with echo."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import termios
 
 from keyturn.core.errors import MalformedInput, Unavailable
+
+ANSWER_BYTES_MAX = 100
 
 
 def ask(lines: tuple[str, ...], *, prompts: tuple[str, ...], bytes_max: int) -> str:
@@ -26,6 +28,22 @@ def ask(lines: tuple[str, ...], *, prompts: tuple[str, ...], bytes_max: int) -> 
     if len(set(answers)) != 1:
         raise MalformedInput("the two passphrases differ", help="try again")
     return answers[0]
+
+
+def agreed(lines: tuple[str, ...]) -> bool:
+    """Show `lines` and say whether the answer is `yes`; raises Unavailable where there is no terminal."""
+    try:
+        handle = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        message = "there is no terminal to show on what an SSH key is to sign"
+        raise Unavailable(message, help="use a terminal, or `--unseen` to sign without having seen it") from None
+    try:
+        # Flushing drops what was typed before the question was seen.
+        termios.tcflush(handle, termios.TCIFLUSH)
+        _write(handle, "".join(f"{line}\n" for line in lines) + "sign this? type yes: ")
+        return _line(handle, ANSWER_BYTES_MAX).strip() == "yes"
+    finally:
+        os.close(handle)
 
 
 def _ask_silently(handle: int, prompt: str, bytes_max: int) -> str:

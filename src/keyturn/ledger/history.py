@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from keyturn.core import events as ev
 from keyturn.core.errors import TamperDetected
 from keyturn.core.evolve import evolve
+from keyturn.core.keys.public import same_secret
 from keyturn.core.policy import Policy
 from keyturn.core.policy_reading import read_policy
 from keyturn.core.replay import recheck
@@ -44,7 +45,7 @@ def keyring(state: State) -> leaf.Keyring | None:
     if state.project is None:
         return None
     people = state.current.policy.people if state.current else ()
-    return leaf.Keyring(state.project.service_key, {p.id: tuple(key.public for key in p.keys) for p in people})
+    return leaf.Keyring(state.project.service_key, {p.id: p.keys for p in people})
 
 
 def _check_digests(state: State, event: ev.Event) -> None:
@@ -73,13 +74,14 @@ def _check_genesis(founded: ev.ProjectFounded, policy: Policy, event: ev.PolicyA
         return
     _must(leaf.genesis_digest(founded, event.document) == founded.genesis, "a first policy other than the founding one")
     governor = (founded.service_key, note.parse_vkey(founded.log_key).public)
-    own = any(policy.holder(key) is not None for key in governor)
+    own = any(same_secret(key.public) in governor for person in policy.people for key in person.keys)
     _must(not own, "a founding that gives a person the governor's own key")
     signed = {(str(each.get("person")), str(each.get("key"))): each for each in event.signatures}
-    for person, public in ((each.id, key.public) for each in policy.people for key in each.keys):
-        said = signed.get((person, public))
-        message = leaf.genesis_message(founded.genesis, person)
-        good = said is not None and signature.verify(public, message, base64.decode(said.get("sig"), what="sig"))
+    for person, key in ((each.id, key) for each in policy.people for key in each.keys):
+        said = signed.get((person, key.public))
+        message, sig = leaf.genesis_message(founded.genesis, person), said.get("sig") if said else ""
+        raw = base64.decode(sig, what="sig")
+        good = signature.verify(key.public, message, raw, touch=key.touch, pin=key.pin)
         _must(good, f"a founding that `{person}` did not sign")
 
 

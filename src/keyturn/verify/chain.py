@@ -6,7 +6,7 @@ The governor states that a policy was adopted; it is never believed that people 
 from __future__ import annotations
 
 from keyturn.core import events as ev
-from keyturn.core.policy import Policy
+from keyturn.core.policy import Key, Policy
 from keyturn.core.policy_change import change, needs_quorum
 from keyturn.core.policy_reading import read_policy
 from keyturn.core.terms import Digest, Gate
@@ -50,9 +50,9 @@ def follow(leaves: tuple[Proven, ...], trust: Trust) -> tuple[Adopted, ...]:
 
 def keyring(chain: tuple[Adopted, ...], trust: Trust) -> leaf.Keyring:
     """Every key that a policy named for a person; which of them count, `people` says."""
-    known: dict[str, tuple[str, ...]] = {}
+    known: dict[str, tuple[Key, ...]] = {}
     for person in (person for each in chain for person in each.policy.people):
-        known[person.id] = tuple(dict.fromkeys((*known.get(person.id, ()), *(key.public for key in person.keys))))
+        known[person.id] = tuple(dict.fromkeys((*known.get(person.id, ()), *person.keys)))
     return leaf.Keyring(trust.founded.service_key, known)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from keyturn.core import events as ev
+from keyturn.core.keys.public import same_secret
 from keyturn.core.policy import Key, Policy, seated
 from keyturn.core.terms import Digest, Gate, Instant
 from keyturn.ledger import note
@@ -100,7 +101,7 @@ def why_not(approved: Approved, asked: Asked, adopted: Adopted, trust: Trust) ->
         (said.not_before <= asked.at < said.not_after, "it was outside its window"),
         (person is not None and said.role in person.roles, f"the role `{said.role}` is not theirs"),
         (key is not None, "the key is not theirs"),
-        (said.key not in governor, "the governor's own keys never count"),
+        (same_secret(said.key) not in governor, "the governor's own keys never count"),
         (key is not None and (key.kind != "simulated" or founded.demo), "a simulated key counts in a demo only"),
     )
     return next((reason for holds, reason in checks if not holds), "")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from keyturn.core import events as ev
 from keyturn.core.errors import MalformedInput, UntrustedInput
 from keyturn.core.events import Document, Event
+from keyturn.core.policy import Key
 from keyturn.core.terms import Digest
 from keyturn.wire import approval, canonical, dsse, signature, statement
 from keyturn.wire.digest import sha256
@@ -34,10 +35,10 @@ Sign = Callable[[bytes], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """The keys that may sign leaves now: the governor's service key, and each person's own."""
+    """The keys that may sign leaves now: the governor's service key, and each person's own as their policy demands."""
 
     service: str
-    people: Mapping[str, tuple[str, ...]]
+    people: Mapping[str, tuple[Key, ...]]
 
 
 def encode(event: Event, *, public: str, sign: Sign) -> bytes:
@@ -149,16 +150,20 @@ def _service_event(said: statement.Statement) -> Event:
     return event
 
 
-def _signed(envelope: dsse.Envelope, public: str) -> bool:
-    only = envelope.signatures[0]
-    return only.keyid == signature.key_id(public) and signature.verify(public, envelope.signed(), only.sig)
+def _signed(envelope: dsse.Envelope, public: str, *, touch: bool = False, pin: bool = False) -> bool:
+    only, text = envelope.signatures[0], envelope.signed()
+    return only.keyid == signature.key_id(public) and signature.verify(public, text, only.sig, touch=touch, pin=pin)
 
 
 def _by_person(envelope: dsse.Envelope, said: statement.Statement, keys: Keyring) -> Event:
     """A person's statement; the key that verified is written into the event, so that rules can look at it."""
     person = said.predicate.get("person")
     known = keys.people.get(person, ()) if isinstance(person, str) else ()
-    public = next((key for key in known if _signed(envelope, key)), None)
+    signed = (key.public for key in known if _signed(envelope, key.public, touch=key.touch, pin=key.pin))
+    public = next(signed, None)
+    if public is None and any(_signed(envelope, key.public) for key in known):
+        message = f"the key of `{person}` signed without the touch or the PIN that the policy demands of it"
+        raise UntrustedInput(message, help="sign again with the device, touched and with its PIN")
     if public is None:
         raise UntrustedInput(f"no key of `{person}` signed this statement", help="sign with an enrolled key")
     for kind, read in _PERSON_EVENTS.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from keyturn.cli.screen import Sheet, count, safe
-from keyturn.core.policy import Person, Policy
+from keyturn.core.policy import Key, Person, Policy
 from keyturn.core.terms import Custody
 
 EFFECTS = {"tightens": "green", "tightening": "green", "loosens": "red", "loosening": "red"}
@@ -104,11 +104,16 @@ def changes(sheet: Sheet, found: Sequence[Change]) -> None:
         sheet.say(safe(each.why, 300), "dim", indent=4)
 
 
+def _kept(key: Key) -> str:
+    demands = [word for word, asked in (("touch", key.touch), ("PIN", key.pin)) if asked]
+    return f"{key.kind} ({', '.join((key.custody, *demands))})"
+
+
 def people(sheet: Sheet, policy: Policy, persons: Iterable[Person]) -> None:
     """Who is enrolled, in which roles, with keys kept where."""
     rows = []
     for person in persons:
-        keys = ", ".join(f"{key.kind} ({key.custody})" for key in person.keys) or "no key"
+        keys = ", ".join(map(_kept, person.keys)) or "no key"
         gates = sorted({row.action.value for row in policy.gates for seat in row.quorum if seat.role in person.roles})
         rows.append(
             (safe(person.id, 20), safe(", ".join(person.roles), 28), f"{safe(keys, 80)}; seats at {', '.join(gates)}")
