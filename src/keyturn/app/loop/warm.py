@@ -167,7 +167,7 @@ def turn(running: Running, attested: Attested, guard: Callable[[], AbstractConte
     except (KeyturnError, OSError, Interrupted):
         return running
     try:
-        _greet(fresh)
+        greet(fresh)
     except (KeyturnError, OSError):
         return fresh
     return Warm(attested, fresh)
@@ -184,14 +184,14 @@ def make(backend: Backend, spec: Spec, guard: Callable[[], AbstractContextManage
             return Warm(attested, None)
         with guard():
             running = parked.go()
-        _greet(running)
+        greet(running)
     except BaseException:
         parked.close()
         raise
     return Warm(attested, running)
 
 
-def _greet(running: Running) -> None:
+def greet(running: Running) -> None:
     """Say hello and wait for `ready`; what else comes is our own fault, because only our runner is in there."""
     reader = FrameReader(bytes_max_total=4096, frames_max=1)
     running.send(HELLO, READY_SECONDS_MAX)
