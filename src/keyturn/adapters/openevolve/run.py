@@ -157,6 +157,9 @@ class Evolution:
                 )
         except EvolutionFailedError as fault:
             self._raise_halt()
+            if self._stopping.stop is not None:  # nothing more may run, so that no later run could go on either
+                best: Program | None = self._controller.database.get_best_program()
+                return best
             raise Unavailable(
                 f"nothing came of the run: {fault}",
                 help="see whether the endpoint answers; the step stays open, and the next run goes on with it",
