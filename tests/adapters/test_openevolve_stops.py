@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from keyturn.app import openevolve
+from keyturn.core import agenda
+from keyturn.core.errors import MalformedInput
+from keyturn.flow.run import run as run_flow
 from tests.adapters.conftest import Scene, evolved, times
 from tests.adapters.endpoint import answering, slow
 from tests.journeys.playing import PROVEN
@@ -114,3 +117,13 @@ def _governors(scene: Scene) -> list[int]:
         if b"serve" in words and str(scene.root / "project").encode() in words:
             found.append(int(place.name))
     return found
+
+
+def test_a_step_left_open_whose_bounds_are_used_up_ends_and_a_new_warrant_is_waited_for(scene: Scene) -> None:
+    scene.warrant(programs=2)
+    with scene.project.governing(lambda _: None) as governor, pytest.raises(MalformedInput):
+        run_flow(governor)  # a step is begun, and its loop never comes: its batch is charged
+    ended = scene.run()
+    assert (ended["type"], ended.get("candidate")) == ("outcome", "")
+    assert scene.project.state().attempts[1].outcome == "ended"
+    assert isinstance(scene.project.run(), agenda.AwaitWarrant)

@@ -34,7 +34,7 @@ from keyturn.adapters.openevolve.checkpoint import sifted
 from keyturn.adapters.openevolve.evaluation import Settings
 from keyturn.adapters.openevolve.metering import meter
 from keyturn.core.errors import MalformedInput, Unavailable
-from keyturn.sdk.errors import Stopped
+from keyturn.sdk.errors import Refused, Stopped
 from keyturn.sdk.run import Outcome, Run, govern
 
 WATCH_SECONDS: Final = 0.05
@@ -89,7 +89,7 @@ def run_evolution(  # noqa: PLR0913, PLR0917 - these are the arguments of the fu
             evolution = Evolution(run, configured, work, output, report, stopping)
             evolution.make(evaluator, checks, island_selector, population_strategy)
             with _signals_kept():
-                best = asyncio.run(evolution.evolved(iterations, target_score, checkpoint_path))
+                best = evolution.best(iterations, target_score, checkpoint_path)
             return evolution.finished(best, output_dir=None if cleanup else str(output))
 
 
@@ -146,6 +146,18 @@ class Evolution:
         file = self._work / "governed_evaluator.py"
         file.write_text(settings.file(), encoding="utf-8")
         return file
+
+    def best(self, iterations: int | None, target_score: float | None, saved: str | None) -> Program | None:
+        """The best program of a whole run; none where the bounds were used up before its first one was judged.
+
+        A step that was left open then has nothing to go on with, so it has to end: nobody else could end it.
+        """
+        try:
+            return asyncio.run(self.evolved(iterations, target_score, saved))
+        except Refused:
+            if self._stopping.stop is None:
+                raise
+            return None
 
     async def evolved(self, iterations: int | None, target_score: float | None, saved: str | None) -> Program | None:
         """Run to the end, and give the best program by OpenEvolve's own choice."""
