@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from keyturn.core.errors import InvariantBroken, Unavailable
 from keyturn.sandbox import cgroups, open_backend, runtime, seccomp
+from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.cgroups import Layout, Leaf
 from keyturn.sandbox.port import Bind, Exit, Runtime
 
@@ -259,3 +260,14 @@ def test_the_port_is_loaded_without_the_kernels_side() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert json.loads(ran.stdout.replace("'", '"')) == []
     assert Runtime.__doc__
+
+
+def test_what_was_not_proven_without_a_cgroup_is_not_proven_by_looking_again(tmp_path: Path) -> None:
+    backend = Bubblewrap(tmp_path, runtime_cache=tmp_path.parent / "runtime.json")
+    backend._layout = Layout(None, {}, frozenset())
+    (tmp_path / "improve-1").mkdir()  # an earlier governor left it, and maybe a process
+    first, second = backend.sweep(), backend.sweep()
+    assert (first.state, second.state) == ("UNPROVEN", "UNPROVEN")
+    assert not (tmp_path / "improve-1").exists()
+    (tmp_path / "unproven").write_text("the boot before")
+    assert backend.sweep().state == "STOPPED"  # no process outlives a boot

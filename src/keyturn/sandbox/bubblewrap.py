@@ -33,6 +33,10 @@ from keyturn.sandbox.runtime import resolve
 
 PARK_SECONDS_MAX = 15.0
 LAUNCHER_BYTES_MAX = 200_000
+UNPROVEN = "unproven"
+"""A mark in the run folder, holding the machine's boot: a stop was not proven, and no process outlives a boot."""
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 OUR_PROCESSES = 2
 """Init and the monitor outside, who count in the cgroup and not against the subject."""
 
@@ -237,7 +241,24 @@ class Bubblewrap:
         inits = tuple(fd for cell in cells for fd in cell.target().inits)
         asked = (lambda: populated(root)) if root is not None else ((lambda: False) if not cells else None)
         scope = f"{len(cells)} sandboxes of this governor"
-        return stop(Target(scope, self._kill_all, inits, asked, lambda: processes(root) if root else []), why)
+        receipt = stop(Target(scope, self._kill_all, inits, asked, lambda: processes(root) if root else []), why)
+        self._remember(receipt, root)
+        return receipt
+
+    def _remember(self, receipt: Receipt, root: Path | None) -> None:
+        """Without a cgroup, what was not proven once stays unproven until the machine has started anew."""
+        if root is None and receipt.state != "STOPPED":
+            with contextlib.suppress(OSError):  # the kill is done; whoever cannot write here looks again
+                (self.run_root / UNPROVEN).write_bytes(BOOT_ID.read_bytes())
+
+    def _traces(self) -> bool:
+        """Whether anything may still live that no cgroup would show."""
+        if not self.run_root.is_dir():
+            return False
+        mark = self.run_root / UNPROVEN
+        if mark.is_file() and mark.read_bytes() != BOOT_ID.read_bytes():
+            mark.unlink()
+        return any(self.run_root.iterdir())
 
     def sweep(self) -> Receipt:
         """Kill and receipt what an earlier governor left behind; only before the first launch."""
@@ -246,11 +267,11 @@ class Bubblewrap:
         found = processes(layout.root) if layout.root is not None else []
         inits = tuple(fd for pid in found if (fd := _pidfd(pid)) is not None)
         root = layout.root
-        traces = self.run_root.is_dir() and any(self.run_root.iterdir())
-        asked = (lambda: populated(root)) if root is not None else (None if traces else lambda: False)
+        asked = (lambda: populated(root)) if root is not None else (None if self._traces() else lambda: False)
         scope = "what an earlier governor left in our own cgroup"
         alive = (lambda: processes(root)) if root is not None else list[int]
         receipt = stop(Target(scope, self._kill_all, inits, asked, alive), "start")
+        self._remember(receipt, root)
         self._tidy(layout)
         return receipt
 
