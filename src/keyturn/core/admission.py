@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import Finding
@@ -241,6 +242,7 @@ def _meaning(source: str, parent: str) -> tuple[Finding, ...]:
     return (_touched(f"a block binds {names} anew, which stands outside"),) if names else ()
 
 
+@lru_cache(maxsize=4)  # the parent is the same for every program of a step
 def _frame(source: str) -> tuple[str, frozenset[str]]:
     """The program as read, without the statements that lie whole within a block; and what blocks bind anew."""
     tree = ast.parse("\n".join(_lines(source)))

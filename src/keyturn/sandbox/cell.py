@@ -67,6 +67,15 @@ class Ends:
                 os.close(fd)
 
 
+def can_act(pid: int) -> bool:
+    """Whether any thread of a killed process may still run a program's code: none that has begun to exit ever does."""
+    try:
+        tasks = [task.name for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return Path(f"/proc/{pid}").exists()
+    return any(lives(task, pid) for task in tasks)
+
+
 def process_namespace(place: Path) -> str:
     """The process namespace of a process, given its folder in `/proc`; empty where we may not look or it is gone."""
     try:
@@ -75,10 +84,18 @@ def process_namespace(place: Path) -> str:
         return ""
 
 
-def lives(pid: int) -> bool:
-    """Whether a process has not begun to exit, which is marked before any of its descriptors is closed."""
+def lives(task: int | str, pid: int | str = "") -> bool:
+    """Whether a process has not begun to exit, which is marked before any of its descriptors is closed.
+
+    With `pid`, `task` is one of the threads of that process.
+    """
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{pid}/task/{task}/stat" if pid else f"/proc/{task}/stat")
+            .read_text()
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return False
     return not int(fields[6]) & PF_EXITING

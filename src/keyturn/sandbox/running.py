@@ -15,7 +15,7 @@ from collections.abc import Callable
 from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Tier
 from keyturn.sandbox.attest import Subject, attest
-from keyturn.sandbox.cell import READ_BYTES, Cell, clear, lives, may_serve, restart, standing
+from keyturn.sandbox.cell import READ_BYTES, Cell, can_act, clear, lives, may_serve, restart, standing
 from keyturn.sandbox.collect import collect
 from keyturn.sandbox.command import INIT_SPARE_MS
 from keyturn.sandbox.port import CLAIM, Attestation, Collected, DecoyOpened, Exit, Reason, Receipt
@@ -304,7 +304,7 @@ class BubblewrapRunning:
         if self._spared and living - (self._ours or frozenset()):
             self._left = max(self._left, len(living - (self._ours or frozenset())))
             self.kill()
-        return not living
+        return not any(map(can_act, living))
 
     def seen(self) -> Exit:
         """How it ended as far as is seen now."""

@@ -64,7 +64,7 @@ class Step:
     seats: list[Seat] = field(default_factory=list)
     at: dict[Connection, Seat] = field(default_factory=dict)
     answers: dict[Connection, dict[str, Json]] = field(default_factory=dict)
-    attestations: dict[Digest, str] = field(default_factory=dict)
+    attestations: list[tuple[Attested, Digest]] = field(default_factory=list)
     stopped: str = ""
     ending: Improved | None = None
     told: bool = False
@@ -238,10 +238,12 @@ class Step:
 
     def _attest(self, attested: Attested) -> Digest:
         """Have it recorded what the kernel enforces, before the first program runs under it; may raise."""
+        for known, digest in self.attestations:
+            if known == attested:
+                return digest
         digest = sha256(canonical.encode({"tier": attested.tier, "facts": attested.facts}))
-        if digest not in self.attestations:
-            self.on_attested(attested)
-            self.attestations[digest] = attested.tier
+        self.on_attested(attested)
+        self.attestations.append((attested, digest))
         return digest
 
     def _feed(self, seat: Seat) -> None:

@@ -8,6 +8,7 @@ is the program's own word, and what it saw the program reach for is evidence, ne
 
 from __future__ import annotations
 
+import functools
 import importlib.abc
 import importlib.util
 import json
@@ -37,9 +38,8 @@ HONEST_NAMES = {"SSLKEYLOGFILE", "TOKENIZERS_PARALLELISM"}
 
 WRITABLE = ("/tmp/", "/dev/null/")  # noqa: S108 - the sandbox's own
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-ONE_PATH = "remove rmdir mkdir truncate chmod chown utime"
-TWO_PATHS = "rename link symlink"
-TOUCHED = {f"os.{name}": count for count, names in enumerate((ONE_PATH, TWO_PATHS), 1) for name in names.split()}
+PATHS = ("remove rmdir mkdir truncate chmod chown utime", "rename link symlink")
+TOUCHED = {f"os.{name}": count for count, names in enumerate(PATHS, 1) for name in names.split()}
 """Events that change files, and how many of their first arguments are paths."""
 
 PROCESS = "subprocess.Popen os.exec os.fork os.forkpty os.posix_spawn os.spawn os.system os.kill os.killpg pty.spawn"
@@ -66,8 +66,7 @@ values = load_values()
 class Caught:
     """Whatever was raised within, kept instead of passed on: a program may raise anything, at any place."""
 
-    def __init__(self) -> None:
-        self.error: BaseException | None = None
+    error: BaseException | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -82,8 +81,7 @@ def told(error: BaseException | None) -> str:
     name, text = type(error).__name__, ""
     with Caught():
         text = str(error)
-    line = f"{name}: {text}"[:TOLD_MAX]
-    return line.encode("utf-8", "backslashreplace").decode("utf-8")[:TOLD_MAX]
+    return f"{name}: {text}"[:TOLD_MAX].encode("utf-8", "backslashreplace").decode("utf-8")[:TOLD_MAX]
 
 
 class Signals:
@@ -155,7 +153,11 @@ class Text(importlib.abc.InspectLoader):
 
     def get_code(self, fullname: str) -> types.CodeType:
         """The text, compiled; raises SyntaxError and the like."""
-        return self.source_to_code(self._source, self._path)
+        return compiled(self._source, self._path)
+
+
+compiled = functools.lru_cache(maxsize=8)(importlib.abc.InspectLoader.source_to_code)
+"""A text, compiled once, though it may be executed many times."""
 
 
 class Program:
@@ -348,9 +350,7 @@ def write(sink: int, frame: dict[str, Any]) -> None:
 def read(source: BinaryIO) -> dict[str, Any] | None:
     """The next frame; none at the end, or where what comes is no frame."""
     head = source.read(4)
-    if len(head) < 4:
-        return None
-    (length,) = struct.unpack(">I", head)
+    length = int.from_bytes(head, "big") if len(head) == 4 else 0
     if not 0 < length <= FRAME_BYTES_MAX:
         return None
     frame = json.loads(source.read(length))
