@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -247,8 +247,9 @@ def _frame(source: str) -> tuple[str, frozenset[str]]:
     """The program as read, without the statements that lie whole within a block; and what blocks bind anew."""
     tree = ast.parse("\n".join(_lines(source)))
     blocks = _blocks(source)
-    taken = rebound(tree, blocks)
-    for node in ast.walk(tree):
+    nodes = tuple(ast.walk(tree))
+    taken = rebound(nodes, blocks)
+    for node in nodes:
         for name, value in ast.iter_fields(node):
             if isinstance(value, list):
                 kept = [each for each in value if not _within(each, blocks)]
@@ -274,16 +275,16 @@ def _within(node: object, blocks: tuple[tuple[int, int], ...]) -> bool:
 # Fixed names that a block binds anew: text outside can stand, and still never be what is called
 
 
-def rebound(tree: ast.Module, blocks: Blocks) -> frozenset[str]:
+def rebound(nodes: Sequence[ast.AST], blocks: Blocks) -> frozenset[str]:
     """Names of functions, classes, imports and CONSTANTS outside the blocks that a block binds after them."""
     found: set[str] = set()
-    for scope in ast.walk(tree):
+    for scope in nodes:
         if isinstance(scope, ast.Module | ast.ClassDef) and not _in(getattr(scope, "lineno", 0), blocks):
-            found |= _rebound(scope, blocks)
+            found |= _rebound(scope, nodes, blocks)
     return frozenset(found)
 
 
-def _rebound(scope: ast.Module | ast.ClassDef, blocks: Blocks) -> set[str]:
+def _rebound(scope: ast.Module | ast.ClassDef, nodes: Sequence[ast.AST], blocks: Blocks) -> set[str]:
     fixed: dict[str, str] = {}
     found: set[str] = set()
     for statement in scope.body:
@@ -294,13 +295,13 @@ def _rebound(scope: ast.Module | ast.ClassDef, blocks: Blocks) -> set[str]:
             elif inside and name in fixed and not (what.startswith("import ") and what == fixed[name]):
                 found.add(name)
     if isinstance(scope, ast.Module):
-        found |= {name for name in _claimed(scope, blocks) if name in fixed}
+        found |= {name for name in _claimed(nodes, blocks) if name in fixed}
     return found
 
 
-def _claimed(tree: ast.Module, blocks: Blocks) -> Iterator[str]:
+def _claimed(nodes: Sequence[ast.AST], blocks: Blocks) -> Iterator[str]:
     """Names that functions within blocks declare to be the module's, to bind them later."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Global) and _in(node.lineno, blocks):
             yield from node.names
 
