@@ -49,7 +49,7 @@ class FakeProject:
         return self.story.state
 
     def head(self) -> Head:
-        return Head(self.story.state.size, "ab" * 32, self.story.state.published, False)
+        return Head(self.story.state.size, "ab" * 32, self.story.state.published, self.story.state.witnessed)
 
     def entries(self, after: int, limit: int) -> tuple[tuple[int, Any], ...]:
         return tuple(enumerate(self.story.events))[after : after + limit]

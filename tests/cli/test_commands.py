@@ -317,7 +317,7 @@ def test_wrong_usage_is_one_object_for_a_script(terminal: Terminal) -> None:
 
 
 def verified(*doubts: tuple[int, str, str]) -> Verified:
-    return Verified(not doubts, doubts, None, None, True, True, ("ada",))
+    return Verified(not doubts, doubts, None, None, True, True, ("ada",), ())
 
 
 def test_a_doubted_permit_is_untrusted_with_every_doubt_numbered(

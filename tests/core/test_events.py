@@ -32,6 +32,7 @@ def full() -> Story:
     story.add(ev.AwarenessSigned, incident="i-1", moment="aware_at", moment_at=story.at, **signed)
     story.add(ev.PermitRevoked, permit="p-c1", reason="recalled")
     story.status()
+    story.add(ev.CheckpointWitnessed, size=story.state.published, root="00" * 32, parties=("w1",), note="a note")
     return story
 
 

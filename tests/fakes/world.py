@@ -45,6 +45,7 @@ from keyturn.wire import artifact, base64, leaf
 from tests.core import examples
 from tests.fakes.loop import LOOP, FakeLoop
 from tests.fakes.runner import FILE, FakeRunner, founder
+from tests.fakes.witnesses import Witnesses
 
 BEGIN = 1_800_000_000_000
 HOUR = 3_600_000
@@ -238,6 +239,7 @@ class World:
     told: list[str] = field(default_factory=list)
     read: Log | None = None
     runs: type[FakeRunner] = FakeRunner
+    witnesses: Witnesses | None = None
 
     @classmethod
     def founded(cls, home: Path, traits: Mapping[int, str] | None = None, **changes: Any) -> World:
@@ -270,14 +272,20 @@ class World:
         with Store.open(self.home / "log.db") as store:
             taped: Any = TapedStore(store, tape) if tape else store
             log = Log.open(
-                taped, service=Key("service"), log_key=LogKey(), clock=self.clock, ids=RandomIds(), earlier=self.read
+                taped,
+                service=Key("service"),
+                log_key=LogKey(),
+                clock=self.clock,
+                ids=RandomIds(),
+                earlier=self.read,
+                witnessing=self.witnesses,
             )
             yield log
             self.read = log
 
     def crashed(self) -> World:
         """The same project for a process that remembers nothing."""
-        return World(self.home, self.clock, runs=self.runs)
+        return World(self.home, self.clock, runs=self.runs, witnesses=self.witnesses)
 
     @contextmanager
     def governor(self, tape: Tape | None = None) -> Iterator[Governor]:

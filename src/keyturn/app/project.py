@@ -77,12 +77,12 @@ class Signing:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far the log has come and how much of it is published; `witnessed` is false in this release."""
+    """How far the log has come and how much of it is published and, where the policy asks for it, witnessed."""
 
     size: int
     root_hex: str
     published: int
-    witnessed: bool
+    witnessed: int
 
 
 def open_project(root: Path | None) -> Project:
@@ -140,7 +140,7 @@ class Project:
     def head(self) -> Head:
         """How far the log has come."""
         with self.opened() as log:
-            return Head(log.head.size, log.head.root.hex(), log.state.published, False)
+            return Head(log.head.size, log.head.root.hex(), log.state.published, log.state.witnessed)
 
     def entries(self, after: int, limit: int) -> tuple[tuple[int, ev.Event], ...]:
         """Events by index, from `after` on, at most `limit`."""
@@ -367,6 +367,7 @@ class Project:
     def bundle(self, permit: str, path: Path, *, old_size: int = 0) -> int:
         """Write a permit's bundle under a fresh checkpoint; returns its size in bytes."""
         with self.opened() as log:
+            log.renew(_policy(log.state).freshness.permit_seconds / 2)
             log.publish()
             data = bundles.encode(permits.bundle(log, permit, old_size=old_size))
         path.write_bytes(data)

@@ -35,6 +35,7 @@ class Verified:
     unwitnessed: bool
     simulated: bool
     people: tuple[str, ...]
+    witnesses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,10 @@ def verify_permit(bundle: Path, *, trust: Path, weights: Path | None, action: st
         tuple((doubt.check, doubt.message, doubt.help) for doubt in checked.doubts),
         checked.permit,
         checked.status,
-        True,
+        not checked.witnesses,
         checked.permit.simulated if checked.permit else False,
         tuple(dict.fromkeys(approval.person for approval in checked.approvals)),
+        checked.witnesses,
     )
 
 

@@ -28,21 +28,21 @@ def status(args: argparse.Namespace) -> int:
     step = waits.behind(state, now)
     what = waits.waiting(state, step, now)
     if args.json:
-        context.emit(_status_body(state, what, root=head.root_hex, witnessed=head.witnessed))
+        context.emit(_status_body(state, what, root=head.root_hex))
     else:
         sheet = context.sheet()
-        screen.show(sheet, state, what, now, root_hex=head.root_hex, witnessed=head.witnessed)
+        screen.show(sheet, state, what, now, root_hex=head.root_hex)
         context.out(sheet)
     return 6 if isinstance(step, agenda.Halted) else 0
 
 
-def _status_body(state: State, what: waits.Waiting, *, root: str, witnessed: bool) -> dict[str, object]:
+def _status_body(state: State, what: waits.Waiting, *, root: str) -> dict[str, object]:
     lineage = state.lineage
     return {
         "word": what.word,
         "waits_for": what.sentence,
         "next": [command for command, _ in what.commands],
-        "banners": waits.banners(state, witnessed=witnessed),
+        "banners": waits.banners(state),
         "generation": lineage.parent.number if lineage else None,
         "level": lineage.level if lineage else None,
         "pace": {"unaudited": lineage.unaudited, "unaudited_max": pace_bound(state)} if lineage else None,
@@ -51,8 +51,12 @@ def _status_body(state: State, what: waits.Waiting, *, root: str, witnessed: boo
         "candidates": {name: candidate.status for name, candidate in state.candidates.items()},
         "incidents": list(state.incidents),
         "revoked": state.revoked,
-        "log": {"size": state.size, "published": state.published, "root": root, "witnessed": witnessed},
+        "log": {"size": state.size, "published": state.published, "root": root, **_cosigned(state)},
     }
+
+
+def _cosigned(state: State) -> dict[str, object]:
+    return {"witnessed": state.is_witnessed, "witnessed_size": state.witnessed, "cosigners": state.cosigners}
 
 
 def find_dossier(state: State, prefix: str | None, now: Instant) -> Dossier:

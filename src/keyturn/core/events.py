@@ -388,6 +388,16 @@ class StatusPublished(Event):
     simulated: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointWitnessed(Event):
+    """Independent parties cosigned the newest published head; `note` is that checkpoint with their signatures."""
+
+    size: int
+    root: str
+    parties: tuple[str, ...]
+    note: str
+
+
 EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
@@ -422,6 +432,7 @@ EVENTS: dict[str, type[Event]] = {
         IncidentOpened,
         AwarenessSigned,
         StatusPublished,
+        CheckpointWitnessed,
     )
 }
 """Every event by its name in the log."""

@@ -365,6 +365,13 @@ def _status_published(state: State, event: ev.StatusPublished) -> State:
     return replace(state, published=state.size + 1, status_counter=event.counter)
 
 
+def _checkpoint_witnessed(state: State, event: ev.CheckpointWitnessed) -> State:
+    _must(
+        event.size == state.published, event, f"about a head of {event.size} entries; {state.published} is the newest"
+    )
+    return replace(state, witnessed=event.size, cosigners=event.parties)
+
+
 _HANDLERS: dict[type[ev.Event], Callable[[State, Any], State]] = {
     ev.ProjectFounded: _project_founded,
     ev.PolicyAdopted: _policy_adopted,
@@ -397,4 +404,5 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, Any], State]] = {
     ev.IncidentOpened: _incident_opened,
     ev.AwarenessSigned: _awareness_signed,
     ev.StatusPublished: _status_published,
+    ev.CheckpointWitnessed: _checkpoint_witnessed,
 }

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keyturn.core.errors import MalformedInput, UntrustedInput, invariant
+from keyturn.core.policy import Party
+from keyturn.core.terms import NEVER, Instant
 from keyturn.ledger import note
 from keyturn.ledger.tree import EMPTY_ROOT, HASH_BYTES
 from keyturn.wire import base64
@@ -66,6 +68,19 @@ def open_checkpoint(data: bytes, log: note.Verifier, witnesses: Sequence[note.Ve
         message = f"this checkpoint is of the log `{head.origin}`; `{log.name}` is expected"
         raise UntrustedInput(message, help="compare the pinned origin")
     return Published(head, tuple(each for each in opened.signed if each.verifier.kind == note.COSIGNATURE))
+
+
+def cosigners(data: bytes, log: note.Verifier, parties: Sequence[Party]) -> dict[str, Instant]:
+    """Return which of these parties cosigned the checkpoint, each with the newest moment to which it swears.
+
+    Any one key of a party will do, and two of them are still one party. Raises as `open_checkpoint` does.
+    """
+    owners = {note.parse_vkey(key): party.id for party in parties for key in party.keys}
+    found: dict[str, Instant] = {}
+    for each in open_checkpoint(data, log, tuple(owners)).witnessed:
+        owner = owners[each.verifier]
+        found[owner] = max(found.get(owner, NEVER), each.at or NEVER)
+    return found
 
 
 def parse_body(data: bytes) -> Checkpoint:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from keyturn.core import events as ev
@@ -33,6 +33,7 @@ PERMIT_GATES = {"release": (Gate.RELEASE, Gate.AMEND)}
 class Checked:
     """What a bundle showed: the doubts, and, as far as it could be read, the permit, the status and the approvals.
 
+    `witnesses` are the independent parties that cosigned the head; none of them makes it UNWITNESSED.
     `seen` is what this node now knows of the log and must remember even when it refuses: a halt that was shown once
     must not be forgotten for an older bundle.
     """
@@ -42,6 +43,7 @@ class Checked:
     status: ev.StatusPublished | None = None
     approvals: tuple[ev.ApprovalGiven, ...] = ()
     seen: Seen | None = None
+    witnesses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class _Opened:
     approvals: tuple[Approved, ...]
     in_force: Adopted
     granting: Adopted
+    cosigned: Mapping[str, Instant]
 
 
 def permit_name(dossier: Digest) -> str:
@@ -84,7 +87,8 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         *_quorum(opened, trust),
         *_freshness(opened, now),
     )
-    return Checked(doubts, opened.permit, status, tuple(each.event for each in opened.approvals), seen)
+    counted = opened.in_force.policy.witnesses.counted(opened.cosigned)
+    return Checked(doubts, opened.permit, status, tuple(each.event for each in opened.approvals), seen, counted)
 
 
 def _head(bundle: Bundle, trust: Trust) -> checkpoint.Checkpoint:
@@ -159,7 +163,9 @@ def _open(bundle: Bundle, trust: Trust, status: ev.StatusPublished) -> _Opened:
         approvals.append(Approved(each.index, event))
     index = bundle.permit.index
     granting = next((each for each in reversed(chain) if each.index < index), chain[0])
-    return _Opened(permit, index, status, tuple(approvals), chain[-1], granting)
+    log, parties = note.parse_vkey(trust.founded.log_key), chain[-1].policy.witnesses.parties
+    cosigned = checkpoint.cosigners(bundle.checkpoint, log, parties)
+    return _Opened(permit, index, status, tuple(approvals), chain[-1], granting, cosigned)
 
 
 def _in_force(opened: _Opened) -> Iterator[Doubt]:
@@ -253,13 +259,26 @@ def _quorum(opened: _Opened, trust: Trust) -> Iterator[Doubt]:
         yield Doubt(8, f"the permit hides that `{simulated[0]}` is a simulated person", "do not load")
 
 
-def _freshness(opened: _Opened, now: Instant) -> Iterator[Doubt]:
-    """Check 9: without witnesses the log's own moment must do, and only where the policy allows that."""
-    policy = opened.in_force.policy
-    if not policy.witnesses.allow_unwitnessed:
-        yield Doubt(9, "the policy demands witnesses and none cosigned", "get a witnessed bundle")
-    age = (now - opened.status.at) // SECOND
+def _witnessed(opened: _Opened, now: Instant) -> Iterator[Doubt]:
+    """Enough independent parties swear to have seen this very head, and no longer ago than the policy allows."""
+    policy, cosigned = opened.in_force.policy, opened.cosigned
     limit = policy.freshness.permit_seconds
+    fresh = [name for name, at in cosigned.items() if -SKEW_SECONDS <= (now - at) // SECOND <= limit]
+    ages = "".join(f"; `{name}` did {(now - at) // SECOND} seconds ago" for name, at in cosigned.items())
+    for lack in policy.witnesses.lacking(fresh):
+        yield Doubt(9, f"{lack} this head within the last {limit} seconds{ages}", FRESH)
+
+
+def _freshness(opened: _Opened, now: Instant) -> Iterator[Doubt]:
+    """Check 9: by the moments to which witnesses swear, or by the log's own where the policy asks for no witnesses."""
+    policy = opened.in_force.policy
+    limit = policy.freshness.permit_seconds
+    if policy.witnesses.required:
+        yield from _witnessed(opened, now)
+        return
+    if not policy.witnesses.allow_unwitnessed:
+        yield Doubt(9, "the policy asks for no witnesses and does not say that the log may go without", "do not load")
+    age = (now - opened.status.at) // SECOND
     if age > limit:
         yield Doubt(9, f"the status is {age} seconds old; the limit is {limit} seconds", FRESH)
     if age < -SKEW_SECONDS:

@@ -49,6 +49,7 @@ WORDS: Final[Mapping[type[ev.Event], Callable[[Any], str]]] = {
     ev.IncidentOpened: lambda e: f"{e.incident} {e.kind}{' EXERCISE' if e.exercise else ''}: {e.summary}",
     ev.AwarenessSigned: lambda e: f"{e.person} for {e.incident}: {e.moment} is {utc(e.moment_at)}",
     ev.StatusPublished: lambda e: f"number {e.counter}: {_status(e)}",
+    ev.CheckpointWitnessed: lambda e: f"{count(e.size, 'entry', 'entries')} cosigned by {', '.join(e.parties)}",
 }
 
 TONES: Final[Mapping[type[ev.Event], str]] = {
@@ -62,6 +63,7 @@ TONES: Final[Mapping[type[ev.Event], str]] = {
     ev.ApprovalGiven: "green",
     ev.LevelRaised: "yellow",
     ev.StatusPublished: "dim",
+    ev.CheckpointWitnessed: "dim",
     ev.TrialAdvanced: "dim",
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from keyturn.core import events as ev
-from keyturn.core.approval import quorum, row_of
+from keyturn.core.approval import quorum, row_of, unwitnessed
 from keyturn.core.decision import RULES, decide
 from keyturn.core.dossier import as_request, named
 from keyturn.core.evidence import SECOND
@@ -160,6 +160,8 @@ def permit_issued(state: State, event: ev.PermitIssued) -> Iterator[Check]:
         yield from _for_founder(state, event, dossier)
     else:
         yield False, f"no permit can be issued under the gate `{event.gate}`"
+    for lack in unwitnessed(state, dossier):
+        yield False, lack
     document = dossier.document
     artifact = body(document, "candidate")
     longest = current.policy.freshness.evidence_seconds * SECOND
