@@ -11,7 +11,7 @@ import pytest
 from tests.house.ratchet import Violation, hold
 from tests.house.reading import SRC, Module, dotted_name, module_of, modules
 
-LEDGER_PURE = {"tree", "note", "checkpoint", "proof", "tiles", "cosignature"}
+LEDGER_PURE = {"tree", "note", "checkpoint", "proof", "tiles", "cosignature", "request"}
 """The files of `ledger/` that are only mathematics and format; `verify/` is built on them."""
 
 ROOMS = {"core", "wire", "ledger", "verify", "keys", "sandbox", "trials", "disclosure", "flow"}

@@ -39,7 +39,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A checkpoint that the log signed, with the witnesses' cosignatures that verified."""
+    """A checkpoint that the log signed, with the witnesses' cosignatures that verified and swear to a moment."""
 
     checkpoint: Checkpoint
     witnessed: tuple[note.Signed, ...]
@@ -63,11 +63,12 @@ def open_checkpoint(data: bytes, log: note.Verifier, witnesses: Sequence[note.Ve
     if all(each.verifier != log for each in opened.signed):
         message = f"the log `{log.name}` did not sign this checkpoint"
         raise UntrustedInput(message, help="a witness alone cannot speak for a log")
-    head = _parse(opened.text)
+    head = parse_text(opened.text)
     if head.origin != log.name:
         message = f"this checkpoint is of the log `{head.origin}`; `{log.name}` is expected"
         raise UntrustedInput(message, help="compare the pinned origin")
-    return Published(head, tuple(each for each in opened.signed if each.verifier.kind == note.COSIGNATURE))
+    cosigned = (each for each in opened.signed if each.verifier.kind in note.COSIGNING and each.verifier != log)
+    return Published(head, tuple(each for each in cosigned if each.at is not None))
 
 
 def cosigners(data: bytes, log: note.Verifier, parties: Sequence[Party]) -> dict[str, Instant]:
@@ -85,10 +86,11 @@ def cosigners(data: bytes, log: note.Verifier, parties: Sequence[Party]) -> dict
 
 def parse_body(data: bytes) -> Checkpoint:
     """Return what a note claims, unverified: for what we signed ourselves and for messages only."""
-    return _parse(note.text_of(data))
+    return parse_text(note.text_of(data))
 
 
-def _parse(text: str) -> Checkpoint:
+def parse_text(text: str) -> Checkpoint:
+    """Return what the text of a note claims; raises MalformedInput for what is no checkpoint."""
     lines = text.split("\n")
     if len(lines) != 4 or not lines[0] or lines[3]:
         raise MalformedInput(f"found {len(lines) - 1} lines; a checkpoint has three", help=_HELP)
