@@ -15,7 +15,15 @@ from pathlib import Path
 from keyturn.app import disclosing
 from keyturn.app.disclosing import ClockRow
 from keyturn.app.verifying import Replay, verify_log
-from keyturn.app.wiring import FileLatch, KeySigner, RandomIds, SystemClock, governor_lock, read_bank_key
+from keyturn.app.wiring import (
+    FileLatch,
+    KeySigner,
+    NetworkWitnesses,
+    RandomIds,
+    SystemClock,
+    governor_lock,
+    read_bank_key,
+)
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
@@ -128,6 +136,7 @@ class Project:
                 clock=SystemClock(),
                 ids=RandomIds(),
                 earlier=_read_before.get(self.root),
+                witnessing=NetworkWitnesses(),
             )
             yield log
             _read_before[self.root] = log

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keyturn.core.errors import MalformedInput, TamperDetected, Unavailable, UntrustedInput
+from keyturn.core.keys.vkey import read_vkey
 from keyturn.core.terms import Instant
 from keyturn.ledger.witnessing import cosignature
 from keyturn.wire import base64, signature
@@ -33,7 +34,6 @@ NOTE_BYTES_MAX = 64_000
 SIGNATURES_MAX = 100
 
 _LINE = re.compile(r"— (\S+) (\S+)")
-_VKEY = re.compile(r"([^+]+)\+([0-9a-f]{8})\+(.+)", re.DOTALL)
 _HELP = "hand in a signed note: text, an empty line, then lines `— name base64`"
 _HELP_KEY = "copy the whole verifier key `name+hash+base64`"
 
@@ -108,16 +108,8 @@ class Opened:
 
 def parse_vkey(vkey: str) -> Verifier:
     """Read a verifier key; raises MalformedInput for another form or kind, or when its hash is not its own."""
-    match = _VKEY.fullmatch(vkey)
-    if not match:
-        raise MalformedInput(f"found `{vkey[:80]}`; a verifier key is expected", help=_HELP_KEY)
-    typed = base64.decode(match[3], what="verifier key")
-    if not typed or typed[0] not in {ED25519, *COSIGNING}:
-        raise MalformedInput(f"found a verifier key of `{match[1]}` of a kind that is not known", help=_HELP_KEY)
-    verifier = Verifier(match[1], base64.encode(typed[1:]), typed[0])
-    if verifier.hash.hex() != match[2]:
-        raise MalformedInput(f"found the key hash `{match[2]}`; `{verifier.hash.hex()}` is expected", help=_HELP_KEY)
-    return verifier
+    read = read_vkey(vkey)
+    return Verifier(read.name, base64.encode(read.raw), read.kind)
 
 
 def sign(text: str, signer: Signer) -> bytes:
