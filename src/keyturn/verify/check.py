@@ -62,13 +62,19 @@ def permit_name(dossier: Digest) -> str:
 
 
 def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant) -> Checked:
-    """Apply checks 1 to 9; nothing in the bundle is believed before the checks above it held."""
+    """Apply checks 1 to 9; nothing in the bundle is believed before the checks above it held.
+
+    What has run out is judged by the latest moment that this node ever saw, so that a clock that is set back keeps
+    nothing alive; what has not begun is judged by `now`.
+    """
     try:
         head = _head(bundle, trust)
         status = _status(bundle, trust, head)
     except KeyturnError as fault:
         return Checked((doubt_of(fault),))
-    seen = Seen(head.size, head.root.hex(), status.at, status.counter, status.policy_version, status.revoked)
+    latest = Instant(max(now, trust.seen.latest_at))
+    said = (status.at, status.counter, status.policy_version, status.revoked)
+    seen = Seen(head.size, head.root.hex(), *said, latest_at=Instant(max(latest, status.at)))
     halted = tuple(_halted(status))
     try:
         opened = _open(bundle, trust, status)
@@ -79,10 +85,10 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         *halted,
         *_revoked(opened),
         *_about(opened, trust, action, scope),
-        *_window(opened, now),
+        *_window(opened, now, latest),
         *_manifest(opened),
         *_quorum(opened, trust),
-        *_freshness(opened, now),
+        *_freshness(opened, now, latest),
     )
     return Checked(doubts, opened.permit, status, tuple(each.event for each in opened.approvals), seen)
 
@@ -202,15 +208,17 @@ def _about(opened: _Opened, trust: Trust, action: str, scope: str) -> Iterator[D
         yield Doubt(7, f"the permit's scope is `{permit.scope}`; `{scope}` is asked for", "ask for that permit")
 
 
-def _window(opened: _Opened, now: Instant) -> Iterator[Doubt]:
+def _window(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
     """Check 7: when it holds; how long it may hold is the policy's word, not the permit's."""
     permit, longest = opened.permit, opened.granting.policy.freshness.evidence_seconds
     if permit.not_after - permit.not_before > longest * SECOND:
         yield Doubt(7, f"the permit is for longer than the {longest} seconds that the policy allows", "do not load")
     if now < permit.not_before - SKEW_SECONDS * SECOND:
         yield Doubt(7, "the permit is not valid yet", "check this machine's clock")
-    if now >= permit.not_after:
-        yield Doubt(7, f"the permit expired {(now - permit.not_after) // SECOND} seconds ago", "ask for a new permit")
+    if latest >= permit.not_after:
+        yield Doubt(
+            7, f"the permit expired {(latest - permit.not_after) // SECOND} seconds ago", "ask for a new permit"
+        )
 
 
 def _manifest(opened: _Opened) -> Iterator[Doubt]:
@@ -253,14 +261,17 @@ def _quorum(opened: _Opened, trust: Trust) -> Iterator[Doubt]:
         yield Doubt(8, f"the permit hides that `{simulated[0]}` is a simulated person", "do not load")
 
 
-def _freshness(opened: _Opened, now: Instant) -> Iterator[Doubt]:
+def _freshness(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
     """Check 9: without witnesses the log's own moment must do, and only where the policy allows that."""
     policy = opened.in_force.policy
     if not policy.witnesses.allow_unwitnessed:
         yield Doubt(9, "the policy demands witnesses and none cosigned", "get a witnessed bundle")
-    age = (now - opened.status.at) // SECOND
-    limit = policy.freshness.permit_seconds
-    if age > limit:
+    age = (latest - opened.status.at) // SECOND
+    if age > (limit := policy.freshness.permit_seconds):
         yield Doubt(9, f"the status is {age} seconds old; the limit is {limit} seconds", FRESH)
-    if age < -SKEW_SECONDS:
-        yield Doubt(9, f"the status lies {-age} seconds ahead of this machine's clock", "check this machine's clock")
+    ahead = (opened.status.at - now) // SECOND
+    if ahead > SKEW_SECONDS:
+        yield Doubt(9, f"the status lies {ahead} seconds ahead of this machine's clock", "check this machine's clock")
+    if latest - now > SKEW_SECONDS * SECOND:
+        message = f"this machine's clock is {(latest - now) // SECOND} seconds behind a moment that this node has seen"
+        yield Doubt(9, message, "set the clock; if it was wrong before, get the trust file again from people")
