@@ -4,12 +4,13 @@
 #   make test     the tests that take seconds
 #   make check    the same as CI asks of every change: format, lint, types, house, tests
 #   make slow     the long suites: slow tests and the simulated world
+#   make judges   have programs that others wrote judge our formats
 #   make bench    measure, and write the numbers under bench/results
 #   make format   let the formatter have its way
 # ARGS="..." is handed on to the program or to pytest.
 
 .NOTPARALLEL:
-.PHONY: help demo demo-openevolve test house lint check slow bench format lock clean
+.PHONY: help demo demo-openevolve test house lint check slow judges bench format lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -24,7 +25,7 @@ demo-openevolve:
 
 test:
 	@tools/setup test
-	@.venv/bin/python -m pytest -m "not slow and not bench" $(ARGS)
+	@.venv/bin/python -m pytest -m "not slow and not bench and not judges" $(ARGS)
 
 house:
 	@tools/setup test
@@ -42,7 +43,11 @@ check: lint test
 
 slow:
 	@tools/setup test
-	@.venv/bin/python -m pytest -m "(slow or world) and not bench" $(ARGS)
+	@.venv/bin/python -m pytest -m "(slow or world) and not bench and not judges" $(ARGS)
+
+judges:
+	@tools/setup judges
+	@.venv/bin/python -m pytest -m judges $(ARGS)
 
 bench:
 	@tools/setup test

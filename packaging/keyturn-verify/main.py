@@ -39,7 +39,8 @@ def main() -> int:
 def _checked(args: argparse.Namespace) -> Checked:
     pinned = trust.read(args.trust)
     try:
-        opened = bundle.decode(args.bundle.read_bytes())
+        with args.bundle.open("rb") as file:
+            opened = bundle.decode(file.read(bundle.BUNDLE_BYTES_MAX + 1))
     except OSError as fault:
         raise MalformedInput(f"the bundle `{args.bundle}` cannot be read: {fault.strerror}", help="name it") from fault
     now = Instant(time.time_ns() // 1_000_000)

@@ -116,14 +116,6 @@ def test_the_policy_asks_for_the_log_key_and_says_that_nobody_witnesses():
     assert "UNWITNESSED" in lines[0]
 
 
-def test_aics_tlog_accepts_what_we_prove(made):
-    aics = pytest.importorskip("aics_tlog")  # it wants Python 3.12, so nothing installs it with our oldest one
-    read = proof.decode(proof.encode(made))
-    result = aics.verify_checkpoint(aics.parse_note(read.checkpoint), aics.parse_vkey(LOG.verifier().vkey))
-    assert result.ok
-    assert aics.verify_leaf_inclusion(b"entry 5", read.index, result.size, read.hashes, result.root)
-
-
 def test_foreign_inclusion_cases_hold_or_fail_as_said_in_our_text(shared_vectors):
     seen = 0
     for path in sorted((shared_vectors / "merkle" / "inclusion").rglob("*.json")):

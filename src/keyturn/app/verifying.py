@@ -52,7 +52,8 @@ def verify_permit(bundle: Path, *, trust: Path, weights: Path | None, action: st
     """Check a bundle, and the weights in a folder against it; needs no network and no trust in the bundle."""
     pinned = trusts.read(trust)
     try:
-        opened = bundles.decode(bundle.read_bytes())
+        with bundle.open("rb") as file:
+            opened = bundles.decode(file.read(bundles.BUNDLE_BYTES_MAX + 1))
     except OSError as fault:
         raise MalformedInput(f"the bundle `{bundle}` cannot be read: {fault.strerror}", help="name the file") from fault
     now = Instant(time.time_ns() // 1_000_000)  # `wiring` has a clock, and what one system alone has

@@ -64,9 +64,12 @@ def encode(bundle: Bundle) -> bytes:
 
 
 def decode(data: bytes) -> Bundle:
-    """Read a bundle strictly; raises `MalformedInput` for anything unknown, missing or oversized."""
+    """Read a bundle strictly; raises `MalformedInput` for anything unknown, missing or oversized.
+
+    Whoever reads a file for it need not read more than `BUNDLE_BYTES_MAX` and one byte.
+    """
     if len(data) > BUNDLE_BYTES_MAX:
-        raise MalformedInput(f"a bundle of {len(data)} bytes is too large; {BUNDLE_BYTES_MAX} is the most", help=_HELP)
+        raise MalformedInput(f"a bundle of more than {BUNDLE_BYTES_MAX} bytes is too large", help=_HELP)
     body = _fields(canonical.decode(data), "bundle", set(_MEMBERS))
     if body["v"] != 1:
         raise MalformedInput(f"`{body['v']}` is no bundle format that is known; 1 is expected", help=_HELP)

@@ -65,13 +65,21 @@ def permit_name(dossier: Digest) -> str:
 
 
 def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant) -> Checked:
-    """Apply checks 1 to 9; nothing in the bundle is believed before the checks above it held."""
+    """Apply checks 1 to 9; nothing in the bundle is believed before the checks above it held.
+
+    What has run out is judged by the latest moment that this node ever saw, so that a clock that is set back keeps
+    nothing alive; what has not begun is judged by `now`.
+    """
     try:
         head = _head(bundle, trust)
         status = _status(bundle, trust, head)
     except KeyturnError as fault:
         return Checked((doubt_of(fault),))
-    seen = Seen(head.size, head.root.hex(), status.at, status.counter, status.policy_version, status.revoked)
+    latest = Instant(max(now, trust.seen.latest_at))
+    said = (status.at, status.counter, status.policy_version, status.revoked)
+    seen = Seen(
+        head.size, head.root.hex(), *said, latest_at=Instant(max(latest, min(status.at, now + SKEW_SECONDS * SECOND)))
+    )
     halted = tuple(_halted(status))
     try:
         opened = _open(bundle, trust, status)
@@ -82,10 +90,10 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         *halted,
         *_revoked(opened),
         *_about(opened, trust, action, scope),
-        *_window(opened, now),
+        *_window(opened, now, latest),
         *_manifest(opened),
         *_quorum(opened, trust),
-        *_freshness(opened, now),
+        *_freshness(opened, now, latest),
     )
     counted = opened.in_force.policy.witnesses.counted(opened.cosigned)
     return Checked(doubts, opened.permit, status, tuple(each.event for each in opened.approvals), seen, counted)
@@ -208,15 +216,17 @@ def _about(opened: _Opened, trust: Trust, action: str, scope: str) -> Iterator[D
         yield Doubt(7, f"the permit's scope is `{permit.scope}`; `{scope}` is asked for", "ask for that permit")
 
 
-def _window(opened: _Opened, now: Instant) -> Iterator[Doubt]:
+def _window(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
     """Check 7: when it holds; how long it may hold is the policy's word, not the permit's."""
     permit, longest = opened.permit, opened.granting.policy.freshness.evidence_seconds
     if permit.not_after - permit.not_before > longest * SECOND:
         yield Doubt(7, f"the permit is for longer than the {longest} seconds that the policy allows", "do not load")
     if now < permit.not_before - SKEW_SECONDS * SECOND:
         yield Doubt(7, "the permit is not valid yet", "check this machine's clock")
-    if now >= permit.not_after:
-        yield Doubt(7, f"the permit expired {(now - permit.not_after) // SECOND} seconds ago", "ask for a new permit")
+    if latest >= permit.not_after:
+        yield Doubt(
+            7, f"the permit expired {(latest - permit.not_after) // SECOND} seconds ago", "ask for a new permit"
+        )
 
 
 def _manifest(opened: _Opened) -> Iterator[Doubt]:
@@ -259,27 +269,28 @@ def _quorum(opened: _Opened, trust: Trust) -> Iterator[Doubt]:
         yield Doubt(8, f"the permit hides that `{simulated[0]}` is a simulated person", "do not load")
 
 
-def _witnessed(opened: _Opened, now: Instant) -> Iterator[Doubt]:
+def _witnessed(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
     """Enough independent parties swear to have seen this very head, and no longer ago than the policy allows."""
     policy, cosigned = opened.in_force.policy, opened.cosigned
-    limit = policy.freshness.permit_seconds
-    fresh = [name for name, at in cosigned.items() if -SKEW_SECONDS <= (now - at) // SECOND <= limit]
-    ages = "".join(f"; `{name}` did {(now - at) // SECOND} seconds ago" for name, at in cosigned.items())
+    limit, ahead = policy.freshness.permit_seconds * SECOND, now + SKEW_SECONDS * SECOND
+    fresh = [name for name, at in cosigned.items() if latest - limit <= at <= ahead]
+    ages = "".join(f"; `{name}` did {(latest - at) // SECOND} seconds ago" for name, at in cosigned.items())
     for lack in policy.witnesses.lacking(fresh):
-        yield Doubt(9, f"{lack} this head within the last {limit} seconds{ages}", FRESH)
+        yield Doubt(9, f"{lack} this head within the last {limit // SECOND} seconds{ages}", FRESH)
 
 
-def _freshness(opened: _Opened, now: Instant) -> Iterator[Doubt]:
+def _freshness(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
     """Check 9: by the moments to which witnesses swear, or by the log's own where the policy asks for no witnesses."""
-    policy = opened.in_force.policy
-    limit = policy.freshness.permit_seconds
+    policy, age = opened.in_force.policy, (latest - opened.status.at) // SECOND
     if policy.witnesses.required:
-        yield from _witnessed(opened, now)
-        return
-    if not policy.witnesses.allow_unwitnessed:
+        yield from _witnessed(opened, now, latest)
+    elif not policy.witnesses.allow_unwitnessed:
         yield Doubt(9, "the policy asks for no witnesses and does not say that the log may go without", "do not load")
-    age = (now - opened.status.at) // SECOND
-    if age > limit:
+    elif age > (limit := policy.freshness.permit_seconds):
         yield Doubt(9, f"the status is {age} seconds old; the limit is {limit} seconds", FRESH)
-    if age < -SKEW_SECONDS:
-        yield Doubt(9, f"the status lies {-age} seconds ahead of this machine's clock", "check this machine's clock")
+    ahead = (opened.status.at - now) // SECOND
+    if ahead > SKEW_SECONDS:
+        yield Doubt(9, f"the status lies {ahead} seconds ahead of this machine's clock", "check this machine's clock")
+    if latest - now > SKEW_SECONDS * SECOND:
+        message = f"this machine's clock is {(latest - now) // SECOND} seconds behind a moment that this node has seen"
+        yield Doubt(9, message, "set the clock; if it was wrong before, get the trust file again from people")

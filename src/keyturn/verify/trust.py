@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keyturn.core import events as ev
@@ -23,13 +23,17 @@ from keyturn.wire.leaf import genesis_digest
 
 _HELP = "get the trust file again from the people who founded the project, and compare its genesis by voice"
 _MEMBERS = {"v", "genesis", "founded", "policy", "seen"}
-_SEEN_NUMBERS = ("size", "at", "counter", "policy_version")
+_SEEN_NUMBERS = ("size", "at", "counter", "policy_version", "latest_at")
 _ROOT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The newest head that was shown to this node: tree size, root in hexadecimal, and what its status said."""
+    """The newest head that was shown to this node: tree size, root in hexadecimal, and what its status said.
+
+    `latest_at` is the latest moment that this node ever saw, on its own clock or in a status: it is no property of the
+    log, so two memories of one head are equal whatever their clocks said.
+    """
 
     size: int = 0
     root: str = ""
@@ -37,6 +41,7 @@ class Seen:
     counter: int = 0
     policy_version: int = 0
     revoked: tuple[str, ...] = ()
+    latest_at: Instant = field(default=Instant(0), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ def encode(trust: Trust) -> bytes:
 
 
 def remember(trust: Trust, seen: Seen) -> Trust:
-    """Keep the newest head, durably and atomically where the trust has a file; it never goes backwards.
+    """Keep the newest head and moment, durably and atomically where the trust has a file; neither goes backwards.
 
     Raises `Conflict` when another load moved the file since it was read: what was checked, was checked against an
     older memory. Raises `Unavailable` when it cannot be kept, for a node that forgets can be shown an older world.
@@ -107,8 +112,9 @@ def remember(trust: Trust, seen: Seen) -> Trust:
         if kept.genesis != trust.genesis or kept.seen not in (trust.seen, seen):
             message = "the trust file changed since it was read: another load has seen more of the log"
             raise Conflict(message, help="load again; it will be checked against what was seen since")
-        if kept.seen != seen:
-            write(newer, trust.path)
+        latest = max(kept.seen.latest_at, seen.latest_at)
+        if (kept.seen, kept.seen.latest_at) != (seen, latest):
+            write(newer := replace(trust, seen=replace(seen, latest_at=latest)), trust.path)
     return newer
 
 
@@ -155,15 +161,16 @@ def _kept(path: Path) -> Iterator[None]:
 
 
 def _seen(value: Json) -> Seen:
-    body = _fields(value, {*_SEEN_NUMBERS, "root", "revoked"}, "seen")
+    known = {"latest_at": 0, **value} if isinstance(value, dict) else value  # what earlier releases did not remember
+    body = _fields(known, {*_SEEN_NUMBERS, "root", "revoked"}, "seen")
     numbers = [body[name] for name in _SEEN_NUMBERS]
-    size, at, counter, version = (each if type(each) is int and each >= 0 else -1 for each in numbers)
+    size, at, counter, version, latest = (each if type(each) is int and each >= 0 else -1 for each in numbers)
     root, revoked = body["root"], body["revoked"]
-    whole = min(size, at, counter, version) >= 0
+    whole = min(size, at, counter, version, latest) >= 0
     rooted = isinstance(root, str) and (_ROOT.fullmatch(root) is not None if size else root == "")
     if not (whole and rooted and isinstance(revoked, list) and all(isinstance(each, str) for each in revoked)):
         raise MalformedInput("`seen` holds something that no node remembers", help=_HELP)
-    return Seen(size, str(root), Instant(at), counter, version, tuple(str(each) for each in revoked))
+    return Seen(size, str(root), Instant(at), counter, version, tuple(map(str, revoked)), Instant(latest))
 
 
 def _fields(value: Json, names: set[str] | None, what: str) -> dict[str, Json]:
