@@ -70,7 +70,7 @@ class Marks:
         """Every mark, pardoned ones too, by entry."""
         with self._transaction() as db:
             rows = db.execute(
-                "SELECT i, rule, message, size, found_at, pardoned_at, reason FROM mark ORDER BY i, found_at"
+                "SELECT i, rule, message, size, found_at, pardoned_at, reason FROM mark ORDER BY i, rowid"
             ).fetchall()
         return tuple(
             Mark(
