@@ -44,4 +44,6 @@ def _advanced(mirror: Mirror, head: Checkpoint) -> str | None:
         return f"not yet: {fault.message}"
     except KeyturnError as fault:
         return f"not this log: {fault.message}"
+    if not mirror.decided:  # whatever was pardoned: nobody vouches for what was not decided
+        return "illegal: an entry cannot stand in this log, and nothing after it can be decided again"
     return None

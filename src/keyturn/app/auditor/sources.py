@@ -88,11 +88,12 @@ class Web:
             connection.connect()
             with _cut_off(connection.sock):
                 connection.request("GET", f"{self.path}/{name}", headers={"User-Agent": f"keyturn/{__version__}"})
-                answer = connection.getresponse()
-                _require_found(answer, url)
-                data = answer.read(bytes_max + 1)
-                if len(data) <= bytes_max and (answer.length or time.monotonic() - begun >= ANSWER_SECONDS):
-                    raise http.client.IncompleteRead(data, answer.length)
+                with connection.getresponse() as answer:
+                    _require_found(answer, url)
+                    data = answer.read(bytes_max + 1)
+                    left = answer.length
+            if len(data) <= bytes_max and (left or time.monotonic() - begun >= ANSWER_SECONDS):
+                raise http.client.IncompleteRead(data, left)
         except (OSError, http.client.HTTPException) as fault:
             late = time.monotonic() - begun >= ANSWER_SECONDS
             why = f"no whole answer within {ANSWER_SECONDS:.0f} seconds" if late else str(fault) or type(fault).__name__

@@ -120,8 +120,10 @@ class Mirror:
             )
         walk = self._ahead(self._walk, self._frontier, leaves)
         self._mark(walk, head.size)
-        if all(1 <= len(leaf) <= LEAF_BYTES_MAX for leaf in leaves):  # what is not, is marked and never kept
-            self._keep(leaves, walk, frontier, note)
+        if not all(1 <= len(leaf) <= LEAF_BYTES_MAX for leaf in leaves):
+            message = "the signed log holds an entry that is empty or too long for any log; it is marked and not kept"
+            raise TamperDetected(message, help="`keyturn auditor show DIR` names it")
+        self._keep(leaves, walk, frontier, note)
         return Advanced(walk.size, walk.decisions, len(leaves))
 
     def _keep(self, leaves: Sequence[bytes], walk: Walk, frontier: tree.Frontier, note: bytes) -> None:
