@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from keyturn.app.auditing.replaying import pin_of
 from keyturn.core import events as ev
-from keyturn.core.errors import KeyturnError, MalformedInput
-from keyturn.core.replay import recheck
+from keyturn.core.errors import MalformedInput
 from keyturn.core.terms import Instant
 from keyturn.flow.permit import SCOPE
+from keyturn.ledger.auditing.walk import Walk
 from keyturn.ledger.check import check_store
-from keyturn.ledger.history import History
 from keyturn.ledger.store import Store
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
@@ -21,7 +21,6 @@ from keyturn.verify.check import check
 from keyturn.verify.load import examine
 
 Tell = Callable[[str], None]
-PROGRESS_ENTRIES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,42 +76,13 @@ def verify_permit(bundle: Path, *, trust: Path, weights: Path | None, action: st
 
 def verify_log(db: Path, *, trust: Path | None, tell: Tell) -> Replay:
     """Recompute the tree and decide every event again by the rules of its day; every problem is named."""
+    pinned = trusts.read(trust) if trust is not None else None
     with Store.open(db) as store:
-        history = History()
-        problems: list[tuple[int, str, str]] = []
-        decisions = 0
-        head = store.head()
-        for index, data in enumerate(store.leaves(0, head.size)):
-            before = history.state
-            try:
-                event = history.read(data)
-            except KeyturnError as fault:
-                problems.append((index, "leaf_must_be_signed_and_lawful", fault.message))
-                break
-            decisions += isinstance(event, ev.GateDecided)
-            problems += [(index, finding.rule, finding.message) for finding in recheck(before, event)]
-            if index and index % PROGRESS_ENTRIES == 0:
-                tell(f"{index} of {head.size} entries decided again")
-        problems += _tree(store, history, trust)
-        return Replay(head.size, decisions, tuple(problems), head.root.hex())
-
-
-def _tree(store: Store, history: History, trust: Path | None) -> list[tuple[int, str, str]]:
-    """What the tree and its signed heads say, and whether the log is the one that is trusted."""
-    project = history.state.project
-    if project is None:
-        return [(0, "log_must_begin_with_its_founding", "the log holds no founding")]
-    found = [(each.rule, each.message) for each in check_store(store, project.log_key)]
-    if trust is not None:
-        pinned = trusts.read(trust)
-        if pinned.genesis != project.genesis:
-            found.append(
-                ("genesis_must_be_the_pinned_one", f"the log rests on {project.genesis}, not on {pinned.genesis}")
-            )
-        elif pinned.seen.size > store.head().size:
-            found.append(("log_must_not_shrink", f"{pinned.seen.size} entries were seen; {store.head().size} are here"))
-        elif pinned.seen.size and store.root_at(pinned.seen.size).hex() != pinned.seen.root:
-            found.append(
-                ("log_must_not_be_rewritten", f"the first {pinned.seen.size} entries are not those that were seen")
-            )
-    return [(store.head().size, rule, message) for rule, message in found]
+        walk, head = Walk(tell), store.head()
+        for data in store.leaves(0, head.size):
+            walk.take(data)
+        if walk.founded is not None:
+            for each in check_store(store, walk.founded.log_key):
+                walk.wrong(head.size, each.rule, each.message)
+        walk.against(pin_of(pinned) if pinned else None, store.root_at)
+        return Replay(head.size, walk.decisions, tuple(walk.problems), head.root.hex())

@@ -309,6 +309,14 @@ def _verify(made: argparse.ArgumentParser) -> None:
     one.add_argument("--trust", metavar="FILE", help="what you pinned")
 
 
+def _auditor(made: argparse.ArgumentParser) -> None:
+    from functools import partial
+
+    from keyturn.cli.auditing import grammar
+
+    grammar.fill(partial(_verb, _verbs(made)))
+
+
 def _halt(made: argparse.ArgumentParser) -> None:
     _does(made, ACTING, "halt")
     made.add_argument("--as", dest="person", metavar="PERSON", help="which person halts; needs no key")
@@ -345,6 +353,7 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "permit": ("leave to use an artifact", _permit),
     "incident": ("what went wrong, and which clocks run", _incident),
     "log": ("the only truth", _log),
+    "auditor": ("decide a log again before it is cosigned", _auditor),
     "verify": ("check what others hand over, offline", _verify),
     "init": ("found a project in a folder", _init),
     "key": ("people's keys", _key),
