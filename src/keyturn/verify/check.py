@@ -77,9 +77,7 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         return Checked((doubt_of(fault),))
     latest = Instant(max(now, trust.seen.latest_at))
     said = (status.at, status.counter, status.policy_version, status.revoked)
-    seen = Seen(
-        head.size, head.root.hex(), *said, latest_at=Instant(max(latest, min(status.at, now + SKEW_SECONDS * SECOND)))
-    )
+    seen = Seen(head.size, head.root.hex(), *said, latest_at=Instant(max(latest, status.at)))
     halted = tuple(_halted(status))
     try:
         opened = _open(bundle, trust, status)
