@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keyturn.app.machine import doctor
-from keyturn.app.project import HOME, POLICY, Project, Signing
+from keyturn.app.project import HOME, POLICY, Project
+from keyturn.app.reasons.signing import Signing
 from keyturn.app.wiring import KeySigner, RandomIds, SystemClock
 from keyturn.core.errors import Conflict, MalformedInput, UntrustedInput
 from keyturn.core.policy import Person, Policy

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 from keyturn.core.errors import Conflict, Unavailable
 from keyturn.core.policy import Party
-from keyturn.core.terms import Instant
+from keyturn.core.terms import Digest, Instant
 from keyturn.flow.ports import Cosigned, Interrupted
 from keyturn.keys import keyfile
+from keyturn.ledger.blobs.store import BlobStore
+from keyturn.wire.blobs.blob import SALT_BYTES, Blob
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -43,6 +45,28 @@ class RandomIds:
     def new(self) -> str:
         """A fresh id."""
         return secrets.token_hex(16)
+
+
+def salted(data: bytes) -> Blob:
+    """The data under a fresh salt; nothing is kept yet."""
+    return Blob(secrets.token_bytes(SALT_BYTES), data)
+
+
+@dataclass(frozen=True, slots=True)
+class FileBlobs:
+    """The blobs of a project on disk; see the port."""
+
+    store: BlobStore
+
+    def keep(self, data: bytes) -> str:
+        """Salt it, make it durable, and return its reference."""
+        blob = salted(data)
+        self.store.put(blob)
+        return blob.reference
+
+    def erase(self, digest: Digest) -> bool:
+        """Delete it durably."""
+        return self.store.erase(digest)
 
 
 @dataclass(frozen=True, slots=True)

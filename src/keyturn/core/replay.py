@@ -21,6 +21,7 @@ from keyturn.core.finding import REQUESTS, Finding, Request
 from keyturn.core.lawful.gates import (
     SHADOW,
     Check,
+    blob_erased,
     body,
     candidate_released,
     gate_decided,
@@ -223,6 +224,7 @@ _CHECKS: Mapping[type[ev.Event], Callable[[State, Any], Iterable[Check]]] = {
     ev.LineageFounded: lineage_founded,
     ev.WarrantIssued: warrant_issued,
     ev.LoopResumed: loop_resumed,
+    ev.BlobErased: blob_erased,
     ev.GateDecided: gate_decided,
     ev.DossierSealed: _dossier_sealed,
     ev.ImprovementStarted: _improvement_started,

@@ -99,6 +99,7 @@ class Attempt:
     started_at: Instant
     outcome: str = ""
     detail: str = ""
+    diagnostics: str = ""
     candidate: str = ""
     batches: int = 0
     batch_open: bool = True
@@ -241,6 +242,7 @@ class State:
     halts: tuple[Halt, ...] = ()
     incidents: Mapping[str, Incident] = field(default_factory=dict)
     nonces: frozenset[str] = frozenset()
+    erased: frozenset[Digest] = frozenset()
     noteworthy: int = 0
     published: int = 0
     status_counter: int = 0

@@ -242,6 +242,16 @@ class Artifacts(Protocol):
         """The folder of this root."""
 
 
+class Blobs(Protocol):
+    """What an entry names by a salted digest, so that it can be erased while the entry stays."""
+
+    def keep(self, data: bytes) -> str:
+        """Make it durable under a fresh salt and return the reference for the entry. Raises `Unavailable`."""
+
+    def erase(self, digest: Digest) -> bool:
+        """Delete it durably; says whether there was anything."""
+
+
 class Latch(Protocol):
     """The mark on disk that outlives every process: while it stands nothing is launched and nothing is permitted."""
 

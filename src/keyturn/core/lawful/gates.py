@@ -122,6 +122,14 @@ def loop_resumed(state: State, event: ev.LoopResumed) -> Iterator[Check]:
     yield _document(state, event.dossier).get("halt") == event.halt, "people cleared the end of another halt"
 
 
+def blob_erased(state: State, event: ev.BlobErased) -> Iterator[Check]:
+    """Exactly the blob that people cleared, for the reason that they read."""
+    yield from cleared(state, "EraseBlob", event.dossier, event.at)
+    said = _document(state, event.dossier)
+    yield said.get("erases") == event.blob, "people cleared the erasure of another blob"
+    yield said.get("why") == event.reason, "people cleared it for another reason"
+
+
 def gate_decided(state: State, event: ev.GateDecided) -> Iterator[Check]:
     """The same rules, asked about the same head at the same moment, give the same findings."""
     dossier = state.dossiers.get(event.dossier)
