@@ -14,8 +14,7 @@ from keyturn.ledger import tiles_folder
 from keyturn.ledger.store import Store
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
-from tests.ledger.signers import LOG, Key
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, Key, leaves_of, signed
 
 KEY = LOG.verifier()
 

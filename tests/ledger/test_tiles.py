@@ -12,8 +12,7 @@ from keyturn.core.errors import Unavailable
 from keyturn.ledger import checkpoint, tiles, tiles_folder, tree
 from keyturn.ledger.tiles import ENTRIES, Tile
 from tests.ledger import naive
-from tests.ledger.signers import LOG
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, leaves_of, signed
 
 KEY = LOG.verifier()
 

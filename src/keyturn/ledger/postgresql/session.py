@@ -21,6 +21,9 @@ BUSY_SECONDS = 10.0
 STALLED_SECONDS = 15.0
 """How long a transaction may rest, and a network say nothing, before the server gives up the session."""
 
+ROWS = 1000
+"""How many rows one statement inserts; a few values each, far below what the protocol can carry."""
+
 VERSION_LEAST = 14
 """The oldest server: it is the first that ends a session which says nothing."""
 
@@ -67,10 +70,13 @@ class Session:
         return self._db.cursor(binary=True).execute(sql.replace("?", "%s"), parameters or None)
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> None:
-        """Do one statement for each row of values, all on their way before the first answer."""
+        """Do one `INSERT ... VALUES (...)` for many rows of values, as one statement, so that it has one answer."""
+        insert, _, row = sql.rpartition("VALUES ")
         values = list(parameters)
-        if values:
-            self._db.cursor().executemany(sql.replace("?", "%s"), values)
+        for at in range(0, len(values), ROWS):
+            some = values[at : at + ROWS]
+            whole = f"{insert}VALUES {', '.join([row] * len(some))}"
+            self.execute(whole, [each for group in some for each in group])
 
     def script(self, sql: str) -> None:
         """Do several statements without values, in one message."""
