@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from keyturn.app.operating.opening import open_any
 from keyturn.core import events as ev
 from keyturn.core.errors import KeyturnError, MalformedInput
 from keyturn.core.replay import recheck
@@ -14,7 +15,7 @@ from keyturn.core.terms import Instant
 from keyturn.flow.permit import SCOPE
 from keyturn.ledger.check import check_store
 from keyturn.ledger.history import History
-from keyturn.ledger.store import Store
+from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
 from keyturn.verify.check import check
@@ -72,29 +73,34 @@ def verify_permit(bundle: Path, *, trust: Path, weights: Path | None, action: st
     )
 
 
-def verify_log(db: Path, *, trust: Path | None, tell: Tell) -> Replay:
+def verify_log(db: Path | str, *, trust: Path | None, tell: Tell) -> Replay:
+    """Decide the log again that lies in this file, or in the database of this address; see `verify_store`."""
+    with open_any(str(db)) as store:
+        return verify_store(store, trust=trust, tell=tell)
+
+
+def verify_store(store: LogStore, *, trust: Path | None, tell: Tell) -> Replay:
     """Recompute the tree and decide every event again by the rules of its day; every problem is named."""
-    with Store.open(db) as store:
-        history = History()
-        problems: list[tuple[int, str, str]] = []
-        decisions = 0
-        head = store.head()
-        for index, data in enumerate(store.leaves(0, head.size)):
-            before = history.state
-            try:
-                event = history.read(data)
-            except KeyturnError as fault:
-                problems.append((index, "leaf_must_be_signed_and_lawful", fault.message))
-                break
-            decisions += isinstance(event, ev.GateDecided)
-            problems += [(index, finding.rule, finding.message) for finding in recheck(before, event)]
-            if index and index % PROGRESS_ENTRIES == 0:
-                tell(f"{index} of {head.size} entries decided again")
-        problems += _tree(store, history, trust)
-        return Replay(head.size, decisions, tuple(problems), head.root.hex())
+    history = History()
+    problems: list[tuple[int, str, str]] = []
+    decisions = 0
+    head = store.head()
+    for index, data in enumerate(store.leaves(0, head.size)):
+        before = history.state
+        try:
+            event = history.read(data)
+        except KeyturnError as fault:
+            problems.append((index, "leaf_must_be_signed_and_lawful", fault.message))
+            break
+        decisions += isinstance(event, ev.GateDecided)
+        problems += [(index, finding.rule, finding.message) for finding in recheck(before, event)]
+        if index and index % PROGRESS_ENTRIES == 0:
+            tell(f"{index} of {head.size} entries decided again")
+    problems += _tree(store, history, trust)
+    return Replay(head.size, decisions, tuple(problems), head.root.hex())
 
 
-def _tree(store: Store, history: History, trust: Path | None) -> list[tuple[int, str, str]]:
+def _tree(store: LogStore, history: History, trust: Path | None) -> list[tuple[int, str, str]]:
     """What the tree and its signed heads say, and whether the log is the one that is trusted."""
     project = history.state.project
     if project is None:
