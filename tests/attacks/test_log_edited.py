@@ -11,8 +11,7 @@ from keyturn.ledger import tree
 from keyturn.ledger.check import check_store, require_sound
 from keyturn.ledger.schema import PAGE_BYTES
 from keyturn.ledger.store import Store
-from tests.ledger.signers import LOG
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, leaves_of, signed
 
 VKEY = LOG.verifier().vkey
 SIZE = 600

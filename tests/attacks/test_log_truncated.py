@@ -10,7 +10,7 @@ from keyturn.core.errors import TamperDetected, Unavailable
 from keyturn.ledger.check import check_store, require_sound
 from keyturn.ledger.store import Store
 from tests.attacks.test_log_edited import VKEY, alter, rebuilt
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import leaves_of, signed
 
 
 @pytest.fixture

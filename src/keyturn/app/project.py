@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from keyturn.app import disclosing
 from keyturn.app.disclosing import ClockRow
+from keyturn.app.operating import opening
+from keyturn.app.operating.opening import HOME
 from keyturn.app.policies import adopt_file, person_of, policy_of
 from keyturn.app.reasons.reading import Reader
 from keyturn.app.reasons.signing import Signing, Typed, typed
-from keyturn.app.verifying import Replay, verify_log
-from keyturn.app.wiring import (
-    FileBlobs,
-    FileLatch,
-    KeySigner,
-    NetworkWitnesses,
-    RandomIds,
-    SystemClock,
-    governor_lock,
-    read_bank_key,
-)
+from keyturn.app.verifying import Replay, verify_store
+from keyturn.app.wiring import FileBlobs, FileLatch, KeySigner, NetworkWitnesses, RandomIds, SystemClock
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
 from keyturn.core.bounds import NO_BOUNDS, Bounds
-from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected
+from keyturn.core.errors import KeyturnError, MalformedInput
 from keyturn.core.policy import Person
 from keyturn.core.state import Dossier, State
 from keyturn.core.terms import Digest, Instant
@@ -42,24 +35,20 @@ from keyturn.flow import halt as halts
 from keyturn.flow import incident as incidents
 from keyturn.flow import permit as permits
 from keyturn.flow import warrant as warrants
-from keyturn.flow.blobs.erase import make_good
-from keyturn.flow.control import ControlDoor, knock
+from keyturn.flow.control import knock
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.governor import Governor
 from keyturn.flow.log import Log
 from keyturn.flow.run import is_for_others
 from keyturn.flow.run import run as run_flow
-from keyturn.ledger.artifacts import ArtifactStore
 from keyturn.ledger.blobs.store import BlobStore
-from keyturn.ledger.check import require_sound
 from keyturn.ledger.history import History
-from keyturn.ledger.store import Store
+from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
 from keyturn.wire import approval as approval_wire
 from keyturn.wire import people_statements as people_wire
 
-HOME = ".keyturn"
 POLICY = "keyturn.toml"
 WAIT_SECONDS = 1.0
 Tell = Callable[[str], None]
@@ -83,7 +72,7 @@ def open_project(root: Path | None) -> Project:
     start = (root or Path.cwd()).absolute()
     places = [start] if root else [start, *start.parents]
     for place in places:
-        if (place / HOME / "log.db").is_file():
+        if opening.is_founded(place):
             return Project(place)
     raise MalformedInput(
         f"there is no Keyturn project in `{start}`",
@@ -112,10 +101,14 @@ class Project:
         """What entries name without saying it."""
         return BlobStore(self.home / "blobs")
 
+    def store(self, *, unchecked: bool = False) -> LogStore:
+        """The log's rows, wherever the operation says that they lie."""
+        return opening.open_log(self.root, unchecked=unchecked)
+
     @contextmanager
-    def opened(self) -> Iterator[Log]:
-        """The log, read and checked from its first leaf, with the keys of this account."""
-        with Store.open(self.home / "log.db") as store:
+    def opened(self, already: LogStore | None = None) -> Iterator[Log]:
+        """The log, read and checked from its first leaf, with the keys of this account; on a store that is open."""
+        with self.store() if already is None else nullcontext(already) as store:
             service = KeySigner.open(self.home / "service.key" / "service.json", "service")
             origin = trusts.read(self.home / "trust.json").founded.origin
             log_key = KeySigner.open(self.home / "log.key" / "log.json", origin)
@@ -152,7 +145,7 @@ class Project:
 
     def entries(self, after: int, limit: int) -> tuple[tuple[int, ev.Event], ...]:
         """Events by index, from `after` on, at most `limit`."""
-        with Store.open(self.home / "log.db") as store:
+        with self.store() as store:
             history, found = History(), []
             for index, data in enumerate(store.leaves(0, min(after + limit, store.head().size))):
                 event = history.read(data)
@@ -162,68 +155,31 @@ class Project:
 
     def replay(self, tell: Tell) -> Replay:
         """Decide everything again, from the first leaf."""
-        return verify_log(self.home / "log.db", trust=self.home / "trust.json", tell=tell)
+        with self.store() as store:
+            return verify_store(store, trust=self.home / "trust.json", tell=tell)
 
     @contextmanager
-    def governing(self, tell: Tell) -> Iterator[Governor]:
-        """The governor of this project: the only one, with its door open for a halt."""
-        from keyturn.app.sealed import Sealed
+    def governing(self, tell: Tell, *, standby: bool = False) -> Iterator[Governor]:
+        """The governor of this project: the only one; `standby` waits until the place is free."""
+        from keyturn.app.operating.governing import governing
 
-        with ExitStack() as stack:
-            stack.enter_context(governor_lock(self.home / "governor.lock"))
-            self.require_sound()
-            log = stack.enter_context(self.opened())
-            latch = FileLatch(self.home / "halt.latch")
-            sealed = stack.enter_context(Sealed.start(self.home, latch, tell))
-            governor = Governor(
-                log=log,
-                improver=sealed,
-                trials=sealed,
-                halter=sealed,
-                artifacts=ArtifactStore(self.home / "artifacts"),
-                blobs=FileBlobs(self.blobs),
-                latch=latch,
-                bank_key=read_bank_key(self.home / "bank.key"),
-                trust=lambda: trusts.read(self.home / "trust.json"),
-                tell=tell,
-            )
-
-            def halt_now(by: str, reason: str) -> ev.Document:
-                receipt = halts.act(sealed, latch, by=by, reason=reason, keep=governor.blobs.keep)
-                with self.opened() as own:  # after the kill: a log that cannot be read must not delay it
-                    halts.record(own, by=by, reason=str(receipt["why"]), receipt=receipt)
-                return receipt
-
-            stack.enter_context(ControlDoor(self.home / "control.sock", halt_now))
-            for blob in make_good(log, governor.blobs):
-                tell(f"the erased blob {blob[:15]}… lay there all the same; it was deleted")
+        with governing(self, tell, standby=standby) as governor:
             yield governor
-
-    def require_sound(self) -> None:
-        """Recompute the log before governing on it; raises `TamperDetected` when it was cut, edited or forked."""
-        trust = trusts.read(self.home / "trust.json")
-        with Store.open(self.home / "log.db") as store:
-            head = require_sound(store, trust.founded.log_key)
-            seen = trust.seen
-            if seen.size > head.size or (seen.size and store.root_at(seen.size).hex() != seen.root):
-                raise TamperDetected(
-                    f"the log does not continue the {seen.size} entries that were seen; it holds {head.size}",
-                    help="restore the log from a copy, and keep this one as evidence",
-                )
 
     def run(
         self,
         *,
         shadow: bool = False,
         wait: bool = False,
+        standby: bool = False,
         tell: Tell = lambda _: None,
         founder: Mapping[str, bytes] | None = None,
     ) -> Step:
-        """Run the loop until only people can go on; with `wait`, wait for them too.
+        """Run the loop until only people can go on; `wait` waits for them too, `standby` waits for its turn first.
 
         Where a loop of others makes the candidates, it goes no further than to where that loop is to be run.
         """
-        with self.governing(tell) as governor:
+        with self.governing(tell, standby=standby) as governor:
             if shadow:
                 from keyturn.flow.shadow import run_shadow
 

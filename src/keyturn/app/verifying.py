@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keyturn.app.auditing.replaying import pin_of
+from keyturn.app.operating.opening import open_any
 from keyturn.core import events as ev
 from keyturn.core.errors import MalformedInput
 from keyturn.core.terms import Instant
 from keyturn.flow.permit import SCOPE
 from keyturn.ledger.auditing.walk import Walk
 from keyturn.ledger.check import check_store
-from keyturn.ledger.store import Store
+from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
 from keyturn.verify.check import check
@@ -74,15 +75,20 @@ def verify_permit(bundle: Path, *, trust: Path, weights: Path | None, action: st
     )
 
 
-def verify_log(db: Path, *, trust: Path | None, tell: Tell) -> Replay:
+def verify_log(db: Path | str, *, trust: Path | None, tell: Tell) -> Replay:
+    """Decide the log again that lies in this file, or in the database of this address; see `verify_store`."""
+    with open_any(str(db)) as store:
+        return verify_store(store, trust=trust, tell=tell)
+
+
+def verify_store(store: LogStore, *, trust: Path | None, tell: Tell) -> Replay:
     """Recompute the tree and decide every event again by the rules of its day; every problem is named."""
     pinned = trusts.read(trust) if trust is not None else None
-    with Store.open(db) as store:
-        walk, head = Walk(tell), store.head()
-        for data in store.leaves(0, head.size):
-            walk.take(data)
-        if walk.founded is not None:
-            for each in check_store(store, walk.founded.log_key):
-                walk.wrong(head.size, each.rule, each.message)
-        walk.against(pin_of(pinned) if pinned else None, store.root_at)
-        return Replay(head.size, walk.decisions, tuple(walk.problems), head.root.hex())
+    walk, head = Walk(tell), store.head()
+    for data in store.leaves(0, head.size):
+        walk.take(data)
+    if walk.founded is not None:
+        for each in check_store(store, walk.founded.log_key):
+            walk.wrong(head.size, each.rule, each.message)
+    walk.against(pin_of(pinned) if pinned else None, store.root_at)
+    return Replay(head.size, walk.decisions, tuple(walk.problems), head.root.hex())

@@ -107,7 +107,7 @@ def verify_log(args: argparse.Namespace) -> int:
     from keyturn import app
 
     trust = Path(args.trust) if args.trust else None
-    return _replayed(args, app.verify_log(Path(args.db), trust=trust, tell=context.teller(args)))
+    return _replayed(args, app.verify_log(args.db, trust=trust, tell=context.teller(args)))
 
 
 def _replayed(args: argparse.Namespace, found: Replay) -> int:

@@ -90,14 +90,12 @@ def log_tiles(args: argparse.Namespace) -> int:
     """Write the static files of the log, only those that are new."""
     from keyturn.app.publishing import handing
 
-    done = handing.publish_tiles(context.project(args), Path(args.dir))
+    where, done = handing.publish_tiles(context.project(args), args.dir)
     if args.json:
-        context.emit({**_fields(done), "dir": args.dir, "witnessed": False})
+        context.emit({**_fields(done), "dir": where, "witnessed": False})
         return 0
     sheet = context.sheet()
-    sheet.line(
-        f"{sheet.paint('PUBLISHED', 'bold', 'green')}  {count(done.size, 'entry', 'entries')} in {safe(args.dir)}"
-    )
+    sheet.line(f"{sheet.paint('PUBLISHED', 'bold', 'green')}  {count(done.size, 'entry', 'entries')} in {safe(where)}")
     sheet.say(ALONE, "yellow")
     sheet.entry("new", f"{done.size - done.before} since {done.before}")
     sheet.entry("written", f"{count(done.files, 'file')}, {done.written} bytes; {done.pruned} partial ones removed")
@@ -159,7 +157,7 @@ def log_fsck(args: argparse.Namespace) -> int:
         raise MalformedInput(
             "`--rebuild` needs the folder that it is to make anew", help="`keyturn log fsck DIR --rebuild`"
         )
-    found = fsck.check_everything(context.project(args), Path(args.dir) if args.dir else None, rebuild=args.rebuild)
+    found = fsck.check_everything(context.project(args), args.dir, rebuild=args.rebuild)
     code = UNTRUSTED if found.problems else 0
     if args.json:
         body = {"entries": found.entries, "root": found.root_hex, "problems": found.problems, "rebuilt": found.rebuilt}

@@ -122,6 +122,7 @@ def _run(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--wait", action="store_true", help="go on as soon as people have decided; ends without a warrant"
     )
+    made.add_argument("--standby", action="store_true", help="wait until no other governor lives, then take over")
 
 
 def _loop(made: argparse.ArgumentParser) -> None:
@@ -280,7 +281,9 @@ def _log(made: argparse.ArgumentParser) -> None:
 def _log_files(verbs: _Add) -> None:
     """What is made from the log for strangers, and checked."""
     one = _verb(verbs, "tiles", "write the log as static files (C2SP tlog-tiles), only what is new", LOGS, "log_tiles")
-    one.add_argument("dir", metavar="DIR", help="a new folder, or one where this log was published before")
+    one.add_argument(
+        "dir", metavar="DIR|S3URL", nargs="?", help="a folder or bucket (default: what operation.toml says)"
+    )
     one = _verb(verbs, "prove", "a standard proof that an entry is in the log (C2SP tlog-proof)", LOGS, "log_prove")
     one.add_argument("entry", metavar="INDEX|ID", help="its index, or the beginning of its id")
     one.add_argument("--out", metavar="FILE", help="write the proof, by custom `NAME.tlog-proof` (default: print it)")
@@ -292,7 +295,7 @@ def _log_files(verbs: _Add) -> None:
         "--vkey", metavar="VKEY", required=True, help="the log's verifier key: `log_key` in the trust file"
     )
     one = _verb(verbs, "fsck", "compute the log and its static files again", LOGS, "log_fsck")
-    one.add_argument("dir", metavar="DIR", nargs="?", help="where it was published (default: the log alone)")
+    one.add_argument("dir", metavar="DIR|S3URL", nargs="?", help="where it was published (default: the log alone)")
     one.add_argument("--rebuild", action="store_true", help="make the static files anew from the log")
 
 
@@ -305,7 +308,7 @@ def _verify(made: argparse.ArgumentParser) -> None:
     one.add_argument("--action", default="release", help="what is to be done (default release)")
     one.add_argument("--scope", help="where (default: the scope that permits name)")
     one = _verb(verbs, "log", "recompute a log's tree and decide it again", CHECKING, "verify_log")
-    one.add_argument("db", metavar="DB")
+    one.add_argument("db", metavar="DB", help="a file `log.db`, or the address of a database")
     one.add_argument("--trust", metavar="FILE", help="what you pinned")
 
 

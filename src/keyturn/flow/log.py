@@ -17,7 +17,7 @@ from keyturn.core.terms import Digest, Instant
 from keyturn.flow.ports import Clock, Ids, Signer, Witnessing
 from keyturn.ledger import checkpoint, note
 from keyturn.ledger.history import History, keyring
-from keyturn.ledger.store import Head, Store
+from keyturn.ledger.stores.port import Head, LogStore
 from keyturn.wire import leaf
 
 RECORD_TRIES_MAX = 20
@@ -50,7 +50,7 @@ Fact = Callable[[Stamp], ev.Event]
 class Log:
     """The log of one project, with the service key that states facts and the log key that signs checkpoints."""
 
-    store: Store
+    store: LogStore
     service: Signer
     log_key: note.Signer | None
     clock: Clock
@@ -64,7 +64,7 @@ class Log:
     @classmethod
     def open(
         cls,
-        store: Store,
+        store: LogStore,
         *,
         service: Signer,
         log_key: note.Signer | None,
@@ -278,5 +278,5 @@ class Log:
         self.store.save_checkpoint(head.size, head.root, checkpoint.sign(said, key))
 
 
-def _still_stands(store: Store, head: Head) -> bool:
+def _still_stands(store: LogStore, head: Head) -> bool:
     return head.size <= store.head().size and store.root_at(head.size) == head.root

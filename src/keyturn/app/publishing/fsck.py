@@ -6,15 +6,15 @@ It decides nothing again: that is what `log replay` does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from keyturn.app.operating.opening import open_place
 from keyturn.app.project import Project
 from keyturn.app.publishing.handing import log_key
-from keyturn.core.errors import KeyturnError, MalformedInput
+from keyturn.core.errors import KeyturnError
 from keyturn.ledger import tiles_folder
 from keyturn.ledger.check import Problem, check_store
 from keyturn.ledger.history import History
-from keyturn.ledger.store import Store
+from keyturn.ledger.stores.port import LogStore
 from keyturn.ledger.tiles_folder import Published
 
 FOREIGN = "folder_must_be_of_this_log"
@@ -31,27 +31,26 @@ class Fsck:
     rebuilt: Published | None
 
 
-def check_everything(project: Project, folder: Path | None, *, rebuild: bool) -> Fsck:
-    """Recompute the log from its entries, then the folder from the log; with `rebuild` make the folder's files anew.
+def check_everything(project: Project, where: str | None, *, rebuild: bool) -> Fsck:
+    """Recompute the log from its entries, then the folder or bucket from the log; `rebuild` makes its files anew.
 
     Nothing is made anew from a log that does not hold, and nothing in the folder of another history.
     """
     log, rebuilt = log_key(project), None
-    with Store.open(project.home / "log.db", unchecked=True) as store:
+    with project.store(unchecked=True) as store:
         head = store.head()
         problems = check_store(store, log.vkey)
         problems = problems or _unlawful(store)
-        if folder is not None and not problems:
-            if not folder.is_dir():
-                raise MalformedInput(f"there is no folder `{folder}`", help="`keyturn log tiles DIR` makes one")
-            problems = tiles_folder.check_folder(store, log, folder)
+        if where is not None and not problems:
+            place = open_place(project.root, where, create=False)
+            problems = tiles_folder.check_folder(store, log, place)
             if rebuild and not any(each.rule == FOREIGN for each in problems):
-                rebuilt = tiles_folder.rebuild(store, log, folder)
-                problems = tiles_folder.check_folder(store, log, folder)
+                rebuilt = tiles_folder.rebuild(store, log, place)
+                problems = tiles_folder.check_folder(store, log, place)
         return Fsck(head.size, head.root.hex(), problems, rebuilt)
 
 
-def _unlawful(store: Store) -> tuple[Problem, ...]:
+def _unlawful(store: LogStore) -> tuple[Problem, ...]:
     """The first entry that no known key signed or that could not follow; after it no key is known any more."""
     history = History()
     for index, data in enumerate(store.leaves(0, store.head().size)):
