@@ -70,15 +70,16 @@ class Checked:
     shown: Shown
 
 
-def create(folder: Path, name: str, *, trust: Path, tiles: str) -> Shown:
+def create(folder: Path, name: str, *, trust: Path, tiles: str, ml_dsa: bool = False) -> Shown:
     """Make an auditor of the one log that the trust file pins, whose static files lie at a URL prefix or in a folder.
 
-    Raises `Conflict` where there is a witness already, `MalformedInput` for what is no trust file, name or place.
+    Raises `Conflict` where there is a witness already, `MalformedInput` for what is no trust file, name or place;
+    with `ml_dsa` it cosigns with a second, post-quantum key too.
     """
     pinned = trusts.read(trust)
     place = tiles if "://" in tiles else str(Path(tiles).absolute())
     tiles_at(place)
-    witnesses.create(folder, name, ml_dsa=False)
+    witnesses.create(folder, name, ml_dsa=ml_dsa)
     trusts.write(pinned, folder / TRUST)
     (folder / TILES).write_text(f"{place}\n", "utf-8")
     Marks(folder / FINDINGS).found()
