@@ -309,6 +309,14 @@ def _verify(made: argparse.ArgumentParser) -> None:
     one.add_argument("--trust", metavar="FILE", help="what you pinned")
 
 
+def _witness(made: argparse.ArgumentParser) -> None:
+    from functools import partial
+
+    from keyturn.cli.witnessing import words
+
+    words.fill(partial(_verb, _verbs(made)))
+
+
 def _halt(made: argparse.ArgumentParser) -> None:
     _does(made, ACTING, "halt")
     made.add_argument("--as", dest="person", metavar="PERSON", help="which person halts; needs no key")
@@ -346,6 +354,7 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "incident": ("what went wrong, and which clocks run", _incident),
     "log": ("the only truth", _log),
     "verify": ("check what others hand over, offline", _verify),
+    "witness": ("cosign the logs of others, so that none can show two histories", _witness),
     "init": ("found a project in a folder", _init),
     "key": ("people's keys", _key),
     "person": ("who may decide", _people),
