@@ -25,6 +25,9 @@ from keyturn.ledger.witnessing.witness import Cosigner, Judge, Witness
 __all__ = ["Log", "Shown", "create", "opened", "show", "trust"]
 
 KEYS, MEMORY, VKEYS = "keys", "witness.db", "vkeys"
+AUDITOR = "auditor.tiles"
+"""Where an auditor keeps where its log's static files lie: a folder that holds it is served as an auditor only."""
+
 ED25519, ML_DSA = "witness.json", "witness-ml-dsa-44.json"
 
 
@@ -89,7 +92,10 @@ def show(folder: Path) -> Shown:
 
 @contextmanager
 def opened(folder: Path, *, judge: Judge | None = None) -> Iterator[Witness]:
-    """The witness of this folder while this holds; with `judge` it is an auditor."""
+    """The witness of this folder while this holds; with `judge` it is an auditor, without it no auditor is served."""
+    if judge is None and (folder / AUDITOR).exists():
+        message = f"`{folder}` is an auditor's: with its keys nothing is cosigned that was not decided again"
+        raise MalformedInput(message, help="`keyturn auditor serve DIR`")
     with _memory(folder) as memory:
         yield Witness(memory, _cosigners(folder, memory.name), SystemClock().now, judge)
 
