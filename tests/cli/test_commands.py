@@ -55,7 +55,7 @@ def test_every_command_of_the_contract_is_there() -> None:
         |permit explode|permit revoke|verify permit|verify log
         |log list|log tiles|log prove|log check|log fsck
         |log replay|log export|audit|halt|resume|incident list|incident show|incident aware|loop serve
-        |openevolve init|openevolve run|openevolve demo"""
+        |openevolve init|openevolve run|openevolve demo|witness init|witness trust|witness show|witness serve"""
     assert commands(build_parser()) == {" ".join(each.split()) for each in contract.split("|")}
 
 

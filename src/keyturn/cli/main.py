@@ -320,6 +320,14 @@ def _auditor(made: argparse.ArgumentParser) -> None:
     grammar.fill(partial(_verb, _verbs(made)))
 
 
+def _witness(made: argparse.ArgumentParser) -> None:
+    from functools import partial
+
+    from keyturn.cli.witnessing import words
+
+    words.fill(partial(_verb, _verbs(made)))
+
+
 def _halt(made: argparse.ArgumentParser) -> None:
     _does(made, ACTING, "halt")
     made.add_argument("--as", dest="person", metavar="PERSON", help="which person halts; needs no key")
@@ -356,8 +364,9 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "permit": ("leave to use an artifact", _permit),
     "incident": ("what went wrong, and which clocks run", _incident),
     "log": ("the only truth", _log),
-    "auditor": ("decide a log again before it is cosigned", _auditor),
     "verify": ("check what others hand over, offline", _verify),
+    "witness": ("cosign the logs of others, so that none can show two histories", _witness),
+    "auditor": ("a witness that decides everything again before it cosigns", _auditor),
     "init": ("found a project in a folder", _init),
     "key": ("people's keys", _key),
     "person": ("who may decide", _people),

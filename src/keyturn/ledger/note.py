@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -166,13 +166,23 @@ def merge(note: bytes, lines: Sequence[str]) -> bytes:
 
     Raises MalformedInput for what is no note or no line. Nothing is verified.
     """
-    text, _ = _split(note)
-    kept = note.decode("utf-8").rpartition("\n\n")[2][:-1].split("\n")
     new = {(name, hint) for name, hint, _ in _lines(lines)}
-    old = [line for line, (name, hint, _) in zip(kept, _lines(kept), strict=True) if (name, hint) not in new]
-    merged = "\n".join([text, *old, *lines, ""]).encode()
+    merged = _only(note, lambda key: key not in new) + "".join(f"{line}\n" for line in lines).encode()
     _split(merged)
     return merged
+
+
+def keep(note: bytes, verifiers: Sequence[Verifier]) -> bytes:
+    """Return `note` with only the signature lines of these keys. Nothing is verified."""
+    known = {(each.name, each.hash) for each in verifiers}
+    return _only(note, lambda key: key in known)
+
+
+def _only(note: bytes, wanted: Callable[[tuple[str, bytes]], bool]) -> bytes:
+    text, found = _split(note)
+    lines = note.decode("utf-8").rpartition("\n\n")[2].splitlines(keepends=True)
+    kept = (line for line, (name, hint, _) in zip(lines, found, strict=True) if wanted((name, hint)))
+    return (f"{text}\n" + "".join(kept)).encode()
 
 
 def text_of(note: bytes) -> str:

@@ -38,11 +38,11 @@ SCHEMA = (
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 _REMEDIES = {
     sqlite3.SQLITE_FULL: ("the disk is full", "free some space; everything acknowledged is still there"),
-    sqlite3.SQLITE_READONLY: ("the log is read-only", "give this user leave to write the file and its folder"),
-    sqlite3.SQLITE_PERM: ("the log may not be opened", "give this user leave to write the file and its folder"),
-    sqlite3.SQLITE_CANTOPEN: ("the log cannot be opened", "check that its folder exists and is writable"),
-    sqlite3.SQLITE_BUSY: ("another writer holds the log", "let the other program finish, then try again"),
-    sqlite3.SQLITE_LOCKED: ("another writer holds the log", "let the other program finish, then try again"),
+    sqlite3.SQLITE_READONLY: ("the {what} is read-only", "give this user leave to write the file and its folder"),
+    sqlite3.SQLITE_PERM: ("the {what} may not be opened", "give this user leave to write the file and its folder"),
+    sqlite3.SQLITE_CANTOPEN: ("the {what} cannot be opened", "check that its folder exists and is writable"),
+    sqlite3.SQLITE_BUSY: ("another writer holds the {what}", "let the other program finish, then try again"),
+    sqlite3.SQLITE_LOCKED: ("another writer holds the {what}", "let the other program finish, then try again"),
     sqlite3.SQLITE_IOERR: ("the disk failed", "look at the disk before you trust it; try again on another"),
     sqlite3.SQLITE_NOMEM: ("there is no memory left", "stop other programs, then try again"),
 }
@@ -72,8 +72,11 @@ def write_entries(db: Database, start: int, hashes: Sequence[bytes], leaves: Seq
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours: damage is TamperDetected, everything that may pass is Unavailable."""
+def translated(path: Path, what: str = "log") -> Iterator[None]:
+    """Turn SQLite's errors into ours: damage is TamperDetected, everything that may pass is Unavailable.
+
+    `what` is what the file is called in messages.
+    """
     try:
         yield
     except KeyturnError:
@@ -82,8 +85,8 @@ def translated(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in _REMEDIES:
             found, remedy = _REMEDIES[code]
-            raise Unavailable(f"{found}: `{path}`", help=remedy) from error
+            raise Unavailable(f"{found.format(what=what)}: `{path}`", help=remedy) from error
         if code in _DAMAGED or "no such" in str(error):
-            message = f"the log `{path}` is damaged: {error}"
-            raise TamperDetected(message, help="restore the log from a copy and compare both") from error
+            message = f"the {what} `{path}` is damaged: {error}"
+            raise TamperDetected(message, help=f"restore the {what} from a copy and compare both") from error
         raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from keyturn.app.auditing.replaying import pin_of
@@ -30,7 +30,7 @@ from keyturn.ledger.witnessing.memory import Memory
 from keyturn.verify import trust as trusts
 from keyturn.verify.trust import Trust
 
-TRUST, TILES, MIRROR, FINDINGS = "trust.json", "tiles", "mirror.db", "findings.db"
+TRUST, TILES, MIRROR, FINDINGS = "trust.json", witnesses.AUDITOR, "mirror.db", "findings.db"
 
 Tell = Callable[[str], None]
 
@@ -70,15 +70,16 @@ class Checked:
     shown: Shown
 
 
-def create(folder: Path, name: str, *, trust: Path, tiles: str) -> Shown:
+def create(folder: Path, name: str, *, trust: Path, tiles: str, ml_dsa: bool = False) -> Shown:
     """Make an auditor of the one log that the trust file pins, whose static files lie at a URL prefix or in a folder.
 
-    Raises `Conflict` where there is a witness already, `MalformedInput` for what is no trust file, name or place.
+    Raises `Conflict` where there is a witness already, `MalformedInput` for what is no trust file, name or place;
+    with `ml_dsa` it cosigns with a second, post-quantum key too.
     """
     pinned = trusts.read(trust)
     place = tiles if "://" in tiles else str(Path(tiles).absolute())
     tiles_at(place)
-    witnesses.create(folder, name, ml_dsa=False)
+    witnesses.create(folder, name, ml_dsa=ml_dsa)
     trusts.write(pinned, folder / TRUST)
     (folder / TILES).write_text(f"{place}\n", "utf-8")
     Marks(folder / FINDINGS).found()
@@ -139,8 +140,11 @@ def pardon(folder: Path, entry: int, *, reason: str, tell: Tell) -> int:
 def serve(folder: Path, listen: str, tell: Tell) -> doors.Tally:
     """Be a witness that audits, until SIGTERM or Ctrl-C."""
     address = doors.parse_listen(listen)
-    with opened(folder, tell) as (mirror, pinned, _), witnesses.opened(folder) as bare:
-        witness = replace(bare, judge=lambda head: _judged(mirror, bare.memory, pinned, head))
+
+    def judged(head: Checkpoint) -> str | None:
+        return _judged(mirror, witness.memory, pinned, head)
+
+    with opened(folder, tell) as (mirror, pinned, _), witnesses.opened(folder, judge=judged) as witness:
         door = doors.Door(address, witness, tell)
         tell(f"audits `{pinned.founded.origin}` and listens at {door.url}")
         return doors.serve(door)

@@ -23,7 +23,7 @@ def init(args: argparse.Namespace) -> int:
     """Make an auditor in a new folder."""
     from keyturn.app.auditor import folder
 
-    shown = folder.create(Path(args.dir), args.name, trust=Path(args.trust), tiles=args.tiles)
+    shown = folder.create(Path(args.dir), args.name, trust=Path(args.trust), tiles=args.tiles, ml_dsa=args.ml_dsa)
     if args.json:
         context.emit(_body(shown))
         return 0
@@ -31,8 +31,7 @@ def init(args: argparse.Namespace) -> int:
     sheet.line(f"{sheet.paint('AUDITOR', 'bold')}  {safe(shown.name, 60)} of {safe(shown.origin, 60)}")
     sheet.entry("rests on", shown.genesis.removeprefix("sha256:"))
     sheet.say("compare that by voice with the people who founded the project: everything rests on it", "yellow")
-    for vkey in shown.vkeys:
-        sheet.entry("vkey", vkey)
+    screen.vkeys(sheet, shown, args.dir)
     sheet.say("give the vkey to the project, for its policy; then:")
     sheet.command(f"keyturn auditor check {safe(args.dir)}", "fetch and decide what is there")
     sheet.command(f"keyturn auditor serve {safe(args.dir)}", "answer who asks for a cosignature")
@@ -62,7 +61,7 @@ def check(args: argparse.Namespace) -> int:
         context.emit({**_body(done.shown), "size": done.size, "new": done.new, "exit_code": code})
         return code
     sheet = context.sheet()
-    screen.show(sheet, done.shown, now=context.now(), size=done.size)
+    screen.show(sheet, done.shown, folder=args.dir, now=context.now(), size=done.size)
     sheet.say(f"{count(done.new, 'entry', 'entries')} fetched and decided just now; nothing was cosigned", "dim")
     context.out(sheet)
     return code
@@ -78,7 +77,7 @@ def show(args: argparse.Namespace) -> int:
         context.emit({**_body(shown), "exit_code": code})
         return code
     sheet = context.sheet()
-    screen.show(sheet, shown, now=context.now())
+    screen.show(sheet, shown, folder=args.dir, now=context.now())
     context.out(sheet)
     return code
 

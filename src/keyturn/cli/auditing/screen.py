@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyturn.cli.screen import Sheet, count, safe, span, utc
+from keyturn.cli.screen import Sheet, columns, count, safe, span, utc
 
 if TYPE_CHECKING:
     from keyturn.app.auditor.folder import Shown
     from keyturn.core.terms import Instant
 
 CELLS = 60
+VKEY_COLUMNS = 160
 
 
 def state(shown: Shown) -> tuple[str, str]:
@@ -35,7 +36,7 @@ def cells(shown: Shown, size: int) -> str:
     return "".join(made)
 
 
-def show(sheet: Sheet, shown: Shown, *, now: Instant, size: int = 0) -> None:
+def show(sheet: Sheet, shown: Shown, *, folder: str, now: Instant, size: int = 0) -> None:
     """The auditor; `size` is what the log shows now, where that is known."""
     word, tone = state(shown)
     sheet.line(f"{sheet.paint(word, 'bold', tone)}  {safe(shown.name, 60)}, auditor of {safe(shown.origin, 60)}")
@@ -52,8 +53,15 @@ def show(sheet: Sheet, shown: Shown, *, now: Instant, size: int = 0) -> None:
     sheet.line()
     sheet.entry("rests on", shown.genesis.removeprefix("sha256:"))
     sheet.entry("files", safe(shown.tiles, 200))
+    vkeys(sheet, shown, folder)
+
+
+def vkeys(sheet: Sheet, shown: Shown, folder: str) -> None:
+    """The keys for a project's policy, each on a line of its own to be copied whole; a long one is in its file."""
     for vkey in shown.vkeys:
-        sheet.entry("vkey", vkey)
+        whole = columns(vkey) <= VKEY_COLUMNS
+        text = safe(vkey, VKEY_COLUMNS) if whole else f"{safe(vkey, 60)}  ML-DSA-44, whole in {safe(folder)}/vkeys"
+        sheet.line(f"  {sheet.paint(text, 'cyan')}")
 
 
 def _counts(sheet: Sheet, shown: Shown, now: Instant, size: int) -> None:

@@ -117,7 +117,7 @@ class Marks:
 
     @contextmanager
     def _transaction(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
-        with translated(self._path):
+        with translated(self._path, "auditor's findings"):
             uri = f"{self._path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
             db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
             try:

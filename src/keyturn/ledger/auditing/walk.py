@@ -62,8 +62,11 @@ class Walk:
         """The founding that was read, if there was one."""
         return self.history.state.project
 
-    def take(self, data: bytes) -> None:
-        """Check the next entry's signature, decide it again, fold it; after one that cannot follow, signatures only."""
+    def take(self, data: bytes) -> ev.Event | None:
+        """Check the next entry's signature, decide it again, fold it; after one that cannot follow, signatures only.
+
+        Returns the event that was decided, lawful or not; None where nothing could be decided.
+        """
         index, self.size = self.size, self.size + 1
         if index and index % PROGRESS_ENTRIES == 0:
             self.tell(f"{index} entries decided again")
@@ -75,11 +78,13 @@ class Walk:
             if self.decided:
                 self.wrong(index, UNDECIDED, "the entries after it were not decided again")
             self.decided = False
-            return
-        if self.decided:
-            self.decisions += isinstance(event, ev.GateDecided)
-            for finding in recheck(before, event):
-                self.wrong(index, finding.rule, finding.message)
+            return None
+        if not self.decided:
+            return None
+        self.decisions += isinstance(event, ev.GateDecided)
+        for finding in recheck(before, event):
+            self.wrong(index, finding.rule, finding.message)
+        return event
 
     def wrong(self, entry: int, rule: str, message: str) -> None:
         """Keep one more thing that is wrong."""
@@ -87,9 +92,7 @@ class Walk:
 
     def fork(self) -> Walk:
         """A walk that goes on from here by itself, so that what it finds may be kept or forgotten."""
-        other = Walk(self.tell, History(), self.size, self.decisions, self.decided, list(self.problems))
-        other.history.state = self.history.state
-        return other
+        return Walk(self.tell, self.history.branch(), self.size, self.decisions, self.decided, list(self.problems))
 
     def against(self, pin: Pin | None, root_at: Callable[[int], bytes]) -> None:
         """Compare with what is pinned: another founding, entries that are gone, entries that were rewritten."""
