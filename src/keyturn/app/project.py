@@ -20,7 +20,7 @@ from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
 from keyturn.core.bounds import NO_BOUNDS, Bounds
-from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected
+from keyturn.core.errors import KeyturnError, MalformedInput
 from keyturn.core.policy import Person, Policy
 from keyturn.core.policy_change import change, needs_quorum
 from keyturn.core.state import Dossier, State
@@ -40,7 +40,7 @@ from keyturn.flow.run import is_for_others
 from keyturn.flow.run import run as run_flow
 from keyturn.keys import keyfile, signing
 from keyturn.ledger.artifacts import ArtifactStore
-from keyturn.ledger.check import require_sound
+from keyturn.ledger.check import require_continued, require_sound
 from keyturn.ledger.history import History
 from keyturn.ledger.store import Store
 from keyturn.verify import bundle as bundles
@@ -116,11 +116,15 @@ class Project:
 
     @contextmanager
     def opened(self) -> Iterator[Log]:
-        """The log, read and checked from its first leaf, with the keys of this account."""
+        """The log, read and checked from its first leaf, with the keys of this account.
+
+        Raises `TamperDetected` where it lacks what this project's own trust file remembers: an older copy put back.
+        """
         with Store.open(self.home / "log.db") as store:
             service = KeySigner.open(self.home / "service.key" / "service.json", "service")
-            origin = trusts.read(self.home / "trust.json").founded.origin
-            log_key = KeySigner.open(self.home / "log.key" / "log.json", origin)
+            trust = trusts.read(self.home / "trust.json")
+            require_continued(store, size=trust.seen.size, root=trust.seen.root)
+            log_key = KeySigner.open(self.home / "log.key" / "log.json", trust.founded.origin)
             log = Log.open(
                 store,
                 service=service,
@@ -192,13 +196,8 @@ class Project:
         """Recompute the log before governing on it; raises `TamperDetected` when it was cut, edited or forked."""
         trust = trusts.read(self.home / "trust.json")
         with Store.open(self.home / "log.db") as store:
-            head = require_sound(store, trust.founded.log_key)
-            seen = trust.seen
-            if seen.size > head.size or (seen.size and store.root_at(seen.size).hex() != seen.root):
-                raise TamperDetected(
-                    f"the log does not continue the {seen.size} entries that were seen; it holds {head.size}",
-                    help="restore the log from a copy, and keep this one as evidence",
-                )
+            require_sound(store, trust.founded.log_key)
+            require_continued(store, size=trust.seen.size, root=trust.seen.root)
 
     def run(
         self,
