@@ -42,6 +42,7 @@ from keyturn.flow.log import Log
 from keyturn.flow.run import is_for_others
 from keyturn.flow.run import run as run_flow
 from keyturn.ledger.blobs.store import BlobStore
+from keyturn.ledger.check import require_continued
 from keyturn.ledger.history import History
 from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import bundle as bundles
@@ -107,11 +108,15 @@ class Project:
 
     @contextmanager
     def opened(self, already: LogStore | None = None) -> Iterator[Log]:
-        """The log, read and checked from its first leaf, with the keys of this account; on a store that is open."""
+        """The log, read and checked from its first leaf, with the keys of this account; on a store that is open.
+
+        Raises `TamperDetected` where it lacks what this project's own trust file remembers: an older copy put back.
+        """
         with self.store() if already is None else nullcontext(already) as store:
             service = KeySigner.open(self.home / "service.key" / "service.json", "service")
-            origin = trusts.read(self.home / "trust.json").founded.origin
-            log_key = KeySigner.open(self.home / "log.key" / "log.json", origin)
+            trust = trusts.read(self.home / "trust.json")
+            require_continued(store, size=trust.seen.size, root=trust.seen.root)
+            log_key = KeySigner.open(self.home / "log.key" / "log.json", trust.founded.origin)
             log = Log.open(
                 store,
                 service=service,

@@ -60,6 +60,14 @@ def require_sound(store: LogStore, vkey: str, *, known: Sequence[bytes] = ()) ->
     return store.head()
 
 
+def require_continued(store: LogStore, *, size: int, root: str) -> None:
+    """Raise TamperDetected unless the log begins with the `size` entries of that root, which somebody remembers."""
+    held = store.head().size
+    if size > held or (size and store.root_at(size).hex() != root):
+        message = f"the log does not continue the {size} entries that were seen; it holds {held}"
+        raise TamperDetected(message, help="restore the log from a newer copy, and keep this one as evidence")
+
+
 @dataclass(frozen=True, slots=True)
 class _Signed:
     """A head that the log's key signed, with the note that shows it, and who kept it."""

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from keyturn.app.operating.operation import read
 from keyturn.app.wiring import FileBlobs, FileLatch, governor_lock, read_bank_key
-from keyturn.core.errors import Conflict, TamperDetected, Unavailable
+from keyturn.core.errors import Conflict, Unavailable
 from keyturn.flow import halt as halts
 from keyturn.flow.blobs.erase import make_good
 from keyturn.flow.control import ControlDoor
 from keyturn.flow.governor import Governor
 from keyturn.ledger.artifacts import ArtifactStore
-from keyturn.ledger.check import require_sound
+from keyturn.ledger.check import require_continued, require_sound
 from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import trust as trusts
 
@@ -128,10 +128,5 @@ def _beating(store: LogStore, seconds: int) -> Iterator[None]:
 def _require_sound(project: Project, store: LogStore) -> None:
     """Recompute the log before governing on it; raises `TamperDetected` when it was cut, edited or forked."""
     trust = trusts.read(project.home / "trust.json")
-    head = require_sound(store, trust.founded.log_key)
-    seen = trust.seen
-    if seen.size > head.size or (seen.size and store.root_at(seen.size).hex() != seen.root):
-        raise TamperDetected(
-            f"the log does not continue the {seen.size} entries that were seen; it holds {head.size}",
-            help="restore the log from a copy, and keep this one as evidence",
-        )
+    require_sound(store, trust.founded.log_key)
+    require_continued(store, size=trust.seen.size, root=trust.seen.root)
