@@ -18,6 +18,7 @@ from keyturn.ledger.auditing.walk import Pin
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.export import archive
 from keyturn.ledger.history import History
+from keyturn.ledger.places.folder import Folder
 from keyturn.ledger.store import Store
 from keyturn.verify import trust as trusts
 from keyturn.wire import leaf
@@ -84,7 +85,7 @@ def publish(world: World, folder: Path | None = None) -> None:
     with world.log() as log:
         log.publish()
         if folder is not None:
-            tiles_folder.publish(log.store, note.Verifier("toy.example/log", Key("log").public), folder)
+            tiles_folder.publish(log.store, note.Verifier("toy.example/log", Key("log").public), Folder(folder))
 
 
 def leaves_of(world: World) -> tuple[bytes, ...]:
@@ -151,5 +152,5 @@ class Thief:
             head = store.head()
             signed = checkpoint.sign(head_of(self.leaves), LogKey())
             store.save_checkpoint(head.size, head.root, signed)
-            tiles_folder.publish(store, note.Verifier("toy.example/log", Key("log").public), folder)
+            tiles_folder.publish(store, note.Verifier("toy.example/log", Key("log").public), Folder(folder))
         return signed

@@ -22,6 +22,7 @@ from keyturn.app.wiring import KeySigner
 from keyturn.ledger import checkpoint, note, tiles_folder
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.history import History
+from keyturn.ledger.places.folder import Folder
 from keyturn.ledger.store import Store
 from keyturn.ledger.witnessing import request
 from keyturn.ledger.witnessing.request import Request
@@ -102,7 +103,7 @@ class Operator:
             head = store.append([data], expected=store.head())
             signed = checkpoint.sign(Checkpoint(self.key.name, head.size, head.root), log_key)
             store.save_checkpoint(head.size, head.root, signed)
-            tiles_folder.publish(store, self.key, self.pub)
+            tiles_folder.publish(store, self.key, Folder(self.pub))
         return signed
 
     def proof(self, old, new):
@@ -178,7 +179,7 @@ def test_an_entry_after_which_nothing_can_be_decided_is_beyond_pardon(operator, 
         head = store.append([b"trust me"], expected=store.head())
         signed = checkpoint.sign(Checkpoint(operator.key.name, head.size, head.root), log_key)
         store.save_checkpoint(head.size, head.root, signed)
-        tiles_folder.publish(store, operator.key, operator.pub)
+        tiles_folder.publish(store, operator.key, Folder(operator.pub))
     found = json.loads(say("auditor", "check", auditor, "--json", code=3).splitlines()[-1])
     assert [mark["entry"] for mark in found["marks"]] == [3, 3]
     assert "nothing can be cosigned" in say("auditor", "pardon", auditor, "3", "--reason", "please", code=3)

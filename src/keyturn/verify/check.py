@@ -75,9 +75,9 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         status = _status(bundle, trust, head)
     except KeyturnError as fault:
         return Checked((doubt_of(fault),))
-    latest = Instant(max(now, trust.seen.latest_at))
+    latest_at = Instant(max(now, trust.seen.latest_at))
     said = (status.at, status.counter, status.policy_version, status.revoked)
-    seen = Seen(head.size, head.root.hex(), *said, latest_at=Instant(max(latest, status.at)))
+    seen = Seen(head.size, head.root.hex(), *said, latest_at=Instant(max(latest_at, status.at)))
     halted = tuple(_halted(status))
     try:
         opened = _open(bundle, trust, status)
@@ -88,10 +88,10 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         *halted,
         *_revoked(opened),
         *_about(opened, trust, action, scope),
-        *_window(opened, now, latest),
+        *_window(opened, now, latest_at),
         *_manifest(opened),
         *_quorum(opened, trust),
-        *_freshness(opened, now, latest),
+        *_freshness(opened, now, latest_at),
     )
     counted = opened.in_force.policy.witnesses.counted(opened.cosigned)
     return Checked(doubts, opened.permit, status, tuple(each.event for each in opened.approvals), seen, counted)
@@ -214,16 +214,16 @@ def _about(opened: _Opened, trust: Trust, action: str, scope: str) -> Iterator[D
         yield Doubt(7, f"the permit's scope is `{permit.scope}`; `{scope}` is asked for", "ask for that permit")
 
 
-def _window(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
+def _window(opened: _Opened, now: Instant, latest_at: Instant) -> Iterator[Doubt]:
     """Check 7: when it holds; how long it may hold is the policy's word, not the permit's."""
     permit, longest = opened.permit, opened.granting.policy.freshness.evidence_seconds
     if permit.not_after - permit.not_before > longest * SECOND:
         yield Doubt(7, f"the permit is for longer than the {longest} seconds that the policy allows", "do not load")
     if now < permit.not_before - SKEW_SECONDS * SECOND:
         yield Doubt(7, "the permit is not valid yet", "check this machine's clock")
-    if latest >= permit.not_after:
+    if latest_at >= permit.not_after:
         yield Doubt(
-            7, f"the permit expired {(latest - permit.not_after) // SECOND} seconds ago", "ask for a new permit"
+            7, f"the permit expired {(latest_at - permit.not_after) // SECOND} seconds ago", "ask for a new permit"
         )
 
 
@@ -267,21 +267,21 @@ def _quorum(opened: _Opened, trust: Trust) -> Iterator[Doubt]:
         yield Doubt(8, f"the permit hides that `{simulated[0]}` is a simulated person", "do not load")
 
 
-def _witnessed(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
+def _witnessed(opened: _Opened, now: Instant, latest_at: Instant) -> Iterator[Doubt]:
     """Enough independent parties swear to have seen this very head, and no longer ago than the policy allows."""
     policy, cosigned = opened.in_force.policy, opened.cosigned
     limit, ahead = policy.freshness.permit_seconds * SECOND, now + SKEW_SECONDS * SECOND
-    fresh = [name for name, at in cosigned.items() if latest - limit <= at <= ahead]
-    ages = "".join(f"; `{name}` did {(latest - at) // SECOND} seconds ago" for name, at in cosigned.items())
+    fresh = [name for name, at in cosigned.items() if latest_at - limit <= at <= ahead]
+    ages = "".join(f"; `{name}` did {(latest_at - at) // SECOND} seconds ago" for name, at in cosigned.items())
     for lack in policy.witnesses.lacking(fresh):
         yield Doubt(9, f"{lack} this head within the last {limit // SECOND} seconds{ages}", FRESH)
 
 
-def _freshness(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
+def _freshness(opened: _Opened, now: Instant, latest_at: Instant) -> Iterator[Doubt]:
     """Check 9: by the moments to which witnesses swear, or by the log's own where the policy asks for no witnesses."""
-    policy, age = opened.in_force.policy, (latest - opened.status.at) // SECOND
+    policy, age = opened.in_force.policy, (latest_at - opened.status.at) // SECOND
     if policy.witnesses.required:
-        yield from _witnessed(opened, now, latest)
+        yield from _witnessed(opened, now, latest_at)
     elif not policy.witnesses.allow_unwitnessed:
         yield Doubt(9, "the policy asks for no witnesses and does not say that the log may go without", "do not load")
     elif age > (limit := policy.freshness.permit_seconds):
@@ -289,6 +289,8 @@ def _freshness(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt
     ahead = (opened.status.at - now) // SECOND
     if ahead > SKEW_SECONDS:
         yield Doubt(9, f"the status lies {ahead} seconds ahead of this machine's clock", "check this machine's clock")
-    if latest - now > SKEW_SECONDS * SECOND:
-        message = f"this machine's clock is {(latest - now) // SECOND} seconds behind a moment that this node has seen"
+    if latest_at - now > SKEW_SECONDS * SECOND:
+        message = (
+            f"this machine's clock is {(latest_at - now) // SECOND} seconds behind a moment that this node has seen"
+        )
         yield Doubt(9, message, "set the clock; if it was wrong before, get the trust file again from people")
