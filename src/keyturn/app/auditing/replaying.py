@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from keyturn.core import events as ev
 from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected
 from keyturn.core.replay import recheck
+from keyturn.core.terms import Digest
 from keyturn.ledger import checkpoint, note, tree
 from keyturn.ledger.export import archive
 from keyturn.ledger.history import History, keyring
 from keyturn.verify import trust as trusts
 from keyturn.wire import leaf
+from keyturn.wire.blobs.blob import decode, named_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +45,8 @@ class Replayed:
     simulated: bool
     pinned: bool
     problems: tuple[Row, ...]
+    shown: int
+    withheld: int
 
 
 def replay_export(path: Path, *, trust: Path | None, tell: Callable[[str], None]) -> Replayed:
@@ -73,6 +77,8 @@ class _Audit:
     roots: dict[int, bytes] = field(default_factory=dict)
     decisions: int = 0
     lawful: bool = True
+    named: set[Digest] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
     problems: list[Row] = field(default_factory=list)
 
     @property
@@ -93,6 +99,8 @@ class _Audit:
                 self._entries(part)
             case archive.Tile():
                 self._tile(part)
+            case archive.Shown():
+                self._shown(part)
 
     def _entries(self, part: archive.Entries) -> None:
         if len(part.leaves) != part.width:
@@ -121,6 +129,7 @@ class _Audit:
             self.lawful = False
             return
         if self.lawful:
+            self.named.update(named_by(event))
             self.decisions += isinstance(event, ev.GateDecided)
             for finding in recheck(before, event):
                 self.wrong(index, finding.rule, finding.message)
@@ -143,6 +152,34 @@ class _Audit:
                 message = f"entry {place} is missing or is not what was appended"
                 self.wrong(place, "entries_must_stay_as_appended", message)
 
+    def _shown(self, part: archive.Shown) -> None:
+        """A blob is exactly what its digest commits to, an entry names it, and nobody cleared its erasure."""
+        digest, size = Digest(part.digest), self.size
+        try:
+            decode(part.encoded, digest)
+        except TamperDetected as fault:
+            self.wrong(size, "blobs_must_be_what_was_logged", fault.message)
+            return
+        self.shown.add(digest)
+        if digest in self.history.state.erased:
+            message = f"the blob {digest[:15]}… is in the file, and the log says that it was erased"
+            self.wrong(size, "erased_blobs_must_stay_away", message)
+
+    def _told(self, said: archive.Manifest) -> None:
+        """The manifest tells of exactly the blobs that entries name."""
+        told = {Digest(each) for each in (*said.blobs, *said.withheld)}
+        if said.format == archive.FIRST_FORMAT or not self.lawful:
+            return
+        for digest in sorted(self.named - told):
+            message = f"an entry names the blob {digest[:15]}…; the manifest neither holds nor withholds it"
+            self.wrong(self.size, "blobs_must_be_shown_or_withheld", message)
+        for digest in sorted(told - self.named):
+            message = f"the manifest tells of the blob {digest[:15]}…; no entry names it"
+            self.wrong(self.size, "blobs_must_be_named_by_entries", message)
+        for each in sorted({*said.blobs} & {*said.withheld}):
+            message = f"the manifest both holds and withholds the blob {each[:15]}…"
+            self.wrong(self.size, "blobs_must_be_shown_or_withheld", message)
+
     def end(self, pinned: trusts.Trust | None) -> Replayed:
         """Compare the whole with what is signed and with what is pinned."""
         founded, said = self.history.state.project, self.manifest
@@ -156,6 +193,7 @@ class _Audit:
             signed = sum(self._note(each, note.parse_vkey(basis.log_key)) for each in self.notes)
         if said is not None:
             self._manifest(said, founded)
+            self._told(said)
         return Replayed(
             self.size,
             self.decisions,
@@ -166,6 +204,8 @@ class _Audit:
             founded.demo if founded else False,
             pinned is not None,
             tuple(_shortened(self.problems)),
+            len(self.shown),
+            len(self.named - self.shown),
         )
 
     def _note(self, each: archive.Note, key: note.Verifier) -> bool:
