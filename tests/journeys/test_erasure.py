@@ -1,4 +1,4 @@
-"""What people typed: kept beside the log, shown where it is at hand, and gone everywhere once its erasure is cleared."""
+"""What people typed: kept beside the log, shown where it is at hand, gone everywhere once its erasure is cleared."""
 
 from __future__ import annotations
 

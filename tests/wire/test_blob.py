@@ -92,10 +92,10 @@ def test_old_entries_name_no_blob() -> None:
     old = ev.PermitRevoked(**STAMP, permit="p", reason="recalled")  # type: ignore[arg-type]  # a stamp is four fields
     assert named_by(old) == ()
     ended = {"attempt": 1, "outcome": "failed", "detail": "", "cpu_seconds": 0.0, "wall_seconds": 0.0}
-    kept = ev.ImprovementEnded(**STAMP, **ended, processes_left=0, diagnostics="sha256:" + "0" * 64)  # type: ignore[arg-type]  # as above
+    kept = ev.ImprovementEnded(**STAMP, **ended, processes_left=0, diagnostics="sha256:" + "0" * 64)  # type: ignore[arg-type]  # a stamp is four fields
     assert named_by(kept) == ()
     blob = Blob(SALT, b"x")
-    now = ev.ImprovementEnded(**STAMP, **ended, processes_left=0, diagnostics=blob.reference)  # type: ignore[arg-type]  # as above
+    now = ev.ImprovementEnded(**STAMP, **ended, processes_left=0, diagnostics=blob.reference)  # type: ignore[arg-type]  # a stamp is four fields
     assert (named_by(now), reasons_of(now)) == ((blob.digest,), ())
 
 
