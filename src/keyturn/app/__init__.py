@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from keyturn.app.project import Head as Head
     from keyturn.app.project import Project as Project
     from keyturn.app.project import open_project as open_project
+    from keyturn.app.reasons.erasing import erase as erase
+    from keyturn.app.reasons.erasing import look as look
+    from keyturn.app.reasons.reading import shortened as shortened
     from keyturn.app.reasons.signing import Signing as Signing
     from keyturn.app.verifying import Replay as Replay
     from keyturn.app.verifying import Verified as Verified
@@ -68,6 +71,9 @@ _PLACES = {
     "read_policy": "keyturn.app.policies",
     "read_trust": "keyturn.verify.trust",
     "replay_export": "keyturn.app.auditing.replaying",
+    "erase": "keyturn.app.reasons.erasing",
+    "look": "keyturn.app.reasons.erasing",
+    "shortened": "keyturn.app.reasons.reading",
     "verify_log": "keyturn.app.verifying",
     "verify_permit": "keyturn.app.verifying",
 }

@@ -236,6 +236,7 @@ def _lineage(made: argparse.ArgumentParser) -> None:
 def _candidate(made: argparse.ArgumentParser) -> None:
     show = _verb(_verbs(made), "show", "what became of a candidate and why", LOOKING, "candidate_show")
     show.add_argument("candidate", metavar="CANDIDATE")
+    show.add_argument("--diagnostics", action="store_true", help="and what the subject printed, in its own words")
 
 
 def _trial(made: argparse.ArgumentParser) -> None:
@@ -276,6 +277,7 @@ def _log(made: argparse.ArgumentParser) -> None:
     again.add_argument("--trust", metavar="FILE", help="what you pinned, for an export")
     one = _verb(verbs, "export", "the whole log in one file, for an auditor", CHECKING, "log_export")
     one.add_argument("file", metavar="FILE", help="a new file: a plain tar archive")
+    one.add_argument("--without-blobs", action="store_true", help="withhold everything that entries only refer to")
 
 
 def _log_files(verbs: _Add) -> None:
@@ -297,6 +299,14 @@ def _log_files(verbs: _Add) -> None:
     one = _verb(verbs, "fsck", "compute the log and its static files again", LOGS, "log_fsck")
     one.add_argument("dir", metavar="DIR|S3URL", nargs="?", help="where it was published (default: the log alone)")
     one.add_argument("--rebuild", action="store_true", help="make the static files anew from the log")
+    one.add_argument("--tidy", action="store_true", help="delete blobs that no entry names, once they are an hour old")
+    what = "an entry's index or id, or `sha256:` and the beginning of a digest"
+    one = _verb(verbs, "blob", "show what an entry withholds", LOGS, "log_blob")
+    one.add_argument("blob", metavar="ENTRY|DIGEST", help=what)
+    one.add_argument("--out", metavar="FILE", help="write its exact bytes, which `sha256sum` alone checks")
+    one = _verb(verbs, "erase", "sign for erasing what an entry withholds, by quorum", LOGS, "log_erase")
+    one.add_argument("blob", metavar="ENTRY|DIGEST", help=what)
+    _person(one)
 
 
 def _verify(made: argparse.ArgumentParser) -> None:

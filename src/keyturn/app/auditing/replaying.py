@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from keyturn.core import events as ev
 from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected
+from keyturn.core.terms import Digest
 from keyturn.ledger import checkpoint, note, tree
 from keyturn.ledger.auditing.walk import Pin, Walk, Wrong
 from keyturn.ledger.export import archive
 from keyturn.verify import trust as trusts
+from keyturn.wire.blobs.blob import decode, named_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +39,8 @@ class Replayed:
     simulated: bool
     pinned: bool
     problems: tuple[Wrong, ...]
+    shown: int
+    withheld: int
 
 
 def replay_export(path: Path, *, trust: Path | None, tell: Callable[[str], None]) -> Replayed:
@@ -69,6 +73,8 @@ class _Audit:
     notes: list[archive.Note] = field(default_factory=list)
     levels: archive.Levels = field(default_factory=archive.Levels)
     roots: dict[int, bytes] = field(default_factory=dict)
+    named: set[Digest] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
 
     @property
     def size(self) -> int:
@@ -88,6 +94,8 @@ class _Audit:
                 self._entries(part)
             case archive.Tile():
                 self._tile(part)
+            case archive.Shown():
+                self._shown(part)
 
     def _entries(self, part: archive.Entries) -> None:
         if len(part.leaves) != part.width:
@@ -97,7 +105,8 @@ class _Audit:
             self.wrong(part.first, "log_must_be_whole", message)
         wanted = set(self.manifest.checkpoints) if self.manifest else set[int]()
         for data in part.leaves:
-            self.walk.take(data)
+            event = self.walk.take(data)
+            self.named.update(named_by(event) if event is not None else ())
             self.levels.extend((tree.leaf_hash(data),))
             if self.size in wanted:
                 self.roots[self.size] = self.levels.root()
@@ -120,6 +129,34 @@ class _Audit:
                 message = f"entry {place} is missing or is not what was appended"
                 self.wrong(place, "entries_must_stay_as_appended", message)
 
+    def _shown(self, part: archive.Shown) -> None:
+        """A blob is exactly what its digest commits to, an entry names it, and nobody cleared its erasure."""
+        digest, size = Digest(part.digest), self.size
+        try:
+            decode(part.encoded, digest)
+        except TamperDetected as fault:
+            self.wrong(size, "blobs_must_be_what_was_logged", fault.message)
+            return
+        self.shown.add(digest)
+        if digest in self.walk.history.state.erased:
+            message = f"the blob {digest[:15]}… is in the file, and the log says that it was erased"
+            self.wrong(size, "erased_blobs_must_stay_away", message)
+
+    def _told(self, said: archive.Manifest) -> None:
+        """The manifest tells of exactly the blobs that entries name."""
+        told = {Digest(each) for each in (*said.blobs, *said.withheld)}
+        if said.format == archive.FIRST_FORMAT or not self.walk.decided:
+            return
+        for digest in sorted(self.named - told):
+            message = f"an entry names the blob {digest[:15]}…; the manifest neither holds nor withholds it"
+            self.wrong(self.size, "blobs_must_be_shown_or_withheld", message)
+        for digest in sorted(told - self.named):
+            message = f"the manifest tells of the blob {digest[:15]}…; no entry names it"
+            self.wrong(self.size, "blobs_must_be_named_by_entries", message)
+        for each in sorted({*said.blobs} & {*said.withheld}):
+            message = f"the manifest both holds and withholds the blob {each[:15]}…"
+            self.wrong(self.size, "blobs_must_be_shown_or_withheld", message)
+
     def end(self, pinned: trusts.Trust | None) -> Replayed:
         """Compare the whole with what is signed and with what is pinned."""
         founded, said = self.walk.founded, self.manifest
@@ -130,6 +167,7 @@ class _Audit:
             signed = sum(self._note(each, note.parse_vkey(basis.log_key)) for each in self.notes)
         if said is not None:
             self._manifest(said, founded)
+            self._told(said)
         return Replayed(
             self.size,
             self.walk.decisions,
@@ -140,6 +178,8 @@ class _Audit:
             founded.demo if founded else False,
             pinned is not None,
             tuple(_shortened(self.walk.problems)),
+            len(self.shown),
+            len(self.named - self.shown),
         )
 
     def _note(self, each: archive.Note, key: note.Verifier) -> bool:

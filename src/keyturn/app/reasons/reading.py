@@ -14,7 +14,7 @@ from keyturn.core.errors import KeyturnError, TamperDetected
 from keyturn.core.state import Candidate, Dossier, Halt, Incident, State
 from keyturn.core.terms import Digest, Json
 from keyturn.ledger.blobs.store import BlobStore
-from keyturn.wire.blobs.blob import MARK, REFERENCE, Blob, replaced
+from keyturn.wire.blobs.blob import MARK, REFERENCE, Blob, referred, replaced
 
 E = TypeVar("E", bound=ev.Event)
 
@@ -29,6 +29,12 @@ class Reader:
     def blob(self, digest: Digest) -> Blob | None:
         """The blob, None where it is withheld; raises TamperDetected for another one in its place."""
         return None if digest in self.erased else self.store.get(digest)
+
+    def read(self, reference: str) -> str | None:
+        """The text behind a whole reference, None where it is withheld or this is none; raises as `blob` does."""
+        digest = referred(reference)
+        found = self.blob(digest) if digest is not None else None
+        return found.text if found is not None else None
 
     def words(self, digest: Digest) -> str | None:
         """The words, None where they are withheld or are not those that were logged."""

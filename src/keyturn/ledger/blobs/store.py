@@ -73,6 +73,11 @@ class BlobStore:
         """The name of every file here, drafts and strangers included."""
         return tuple(sorted(path.name for path in self._files()))
 
+    def age_seconds(self, name: str, now: float) -> float:
+        """How long ago a file was written, as its folder says; 0 where there is none."""
+        path = self.folder / name
+        return now - path.lstat().st_mtime if path.is_file() else 0.0
+
     def remove(self, name: str) -> None:
         """Delete one file by its name, durably."""
         self._unlink([path for path in self._files() if path.name == name])
