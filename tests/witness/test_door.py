@@ -120,6 +120,21 @@ def test_a_body_whose_end_is_not_known_or_too_far_is_not_read(witness, head, sta
     assert all("defect" not in each for each in told)
 
 
+def test_a_body_that_nobody_reads_is_not_the_next_request(witness):
+    with served(witness) as (url, _):
+        hidden = b"GET /hidden HTTP/1.1\r\n\r\n"
+        back = raw(url, b"GET / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(hidden) + hidden)
+    assert back.count(b"HTTP/1.1") == 1
+
+
+def test_it_listens_at_an_address_of_version_6(witness):
+    if not socket.has_ipv6:
+        pytest.skip("this machine has no such addresses")
+    door = doors.Door(("::1", 0), witness, print)
+    assert re.fullmatch(r"http://\[::1\]:[0-9]+", door.url)
+    door.settle()
+
+
 @pytest.mark.parametrize(
     "sent", [b"\0" * 300, b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00", b"\n" * 50]
 )

@@ -168,6 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(answer)
 
     def do_GET(self) -> None:
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # nobody reads that body, so nothing after it can be a request
         match = _MONITOR.fullmatch(self.path)
         if match is None:
             self._send(_said(404, "ask for `/SHA-256 of a log's origin, in hexadecimal/checkpoint`"))
