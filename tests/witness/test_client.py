@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime as dt
 import http.server
 import socket
+import ssl
 import threading
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from keyturn.app.witnessing.door import Door
 from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.ledger import checkpoint, note
 from keyturn.ledger.witnessing import client, request
@@ -264,6 +270,47 @@ def test_one_that_drips_is_left_behind(drip):
         thread.join()
     assert took < 5
     assert len(gathered.missing) == 1
+
+
+@pytest.fixture
+def secured(witness, tmp_path):
+    """A door of the witness behind TLS, with a certificate that only `SSL_CERT_FILE` could make known."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    named = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    begin = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
+    made = (
+        x509.CertificateBuilder().subject_name(named).issuer_name(named).public_key(key.public_key())
+        .serial_number(1).not_valid_before(begin).not_valid_after(begin + dt.timedelta(days=3))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem, encoding = tmp_path / "cert.pem", serialization.Encoding.PEM
+    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem.write_bytes(private + made.public_bytes(encoding))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    told = []
+    door = Door(("127.0.0.1", 0), witness, told.append)
+    port = door.server_address[1]
+    door.socket = context.wrap_socket(door.socket, server_side=True)
+    thread = threading.Thread(target=door.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"https://localhost:{port}", pem
+    door.shutdown()
+    thread.join()
+    door.settle()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_believed(witness, secured, monkeypatch):
+    url, pem = secured
+    gathered = gather([ask(witness, url)])
+    assert gathered.signed == ()
+    assert "certificate verify failed" in gathered.missing[0].reason
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    assert len(gather([ask(witness, url)]).signed) == 1
+    (reason,) = reasons(gather([ask(witness, url.replace("localhost", "127.0.0.1"))]))
+    assert "certificate verify failed" in reason
 
 
 def test_a_key_that_cannot_cosign_is_no_witness():

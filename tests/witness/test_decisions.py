@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from keyturn.core.errors import Unavailable
 from keyturn.ledger import checkpoint, note, tree
 from keyturn.ledger.checkpoint import Checkpoint
-from keyturn.ledger.witnessing import request
+from keyturn.ledger.witnessing import cosignature, request
 from tests.ledger.signers import Key
-from tests.witness.cast import NOW, GrownLog, witness_of
+from tests.witness.cast import NOW, GrownLog, PostQuantum, witness_of
 
 LOG = GrownLog.of(size=5)
 OTHER = GrownLog.of(size=5, history="another")
@@ -69,6 +71,19 @@ def test_a_log_may_sign_with_either_of_its_keys_while_it_changes_them(at_five):
     at_five.memory.trust("log.example", ROTATED.key.verifier())
     assert at_five.add_checkpoint(ROTATED.grow(2).asks(5)).status == 200
     assert at_five.add_checkpoint(LOG.grow(3).asks(7)).status == 200
+
+
+def test_a_log_may_sign_with_ml_dsa_alone_and_without_a_moment(witness):
+    """As a log of litewitness's own tests does: its signature is a cosignature whose time is zero."""
+    key, head = PostQuantum("pq.example/log"), Checkpoint("pq.example/log", 5, LOG.head.root)
+    witness.memory.trust("pq.example/log", key.verifier)
+    message = cosignature.ml_dsa_message(cosigner=key.name, seconds=0, origin=head.origin, size=5, root=head.root)
+    blob = key.verifier.hash + bytes(8) + key.sign(message)
+    signed = f"{head.body()}\n— {key.name} {base64.b64encode(blob).decode()}\n".encode()
+    answer = witness.add_checkpoint(LOG.asks(0, signed=signed))
+    assert answer.status == 200
+    merged = note.merge(signed, request.decode_lines(answer.body))
+    assert len(checkpoint.open_checkpoint(merged, key.verifier, [witness.cosigners[0].verifier]).witnessed) == 1
 
 
 def test_lines_of_keys_that_are_not_known_are_passed_by_and_not_kept(at_five):

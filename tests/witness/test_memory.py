@@ -13,7 +13,9 @@ import time
 import pytest
 
 from keyturn.core.errors import Conflict, InvariantBroken, TamperDetected, Unavailable
+from keyturn.ledger import checkpoint, note
 from keyturn.ledger.witnessing.memory import Memory, Seen
+from tests.ledger.signers import Key
 from tests.witness.cast import NOW, GrownLog, witness_of
 
 LOG = GrownLog.of(size=5)
@@ -117,6 +119,40 @@ def test_a_disk_that_refuses_signs_nothing(place, witness):
     other.execute("ROLLBACK")
     other.close()
     assert witness.add_checkpoint(LOG.asks(0)).status == 200
+
+
+def test_a_full_disk_signs_nothing_and_forgets_nothing(witness):
+    witness.add_checkpoint(LOG.asks(0))
+    longer = LOG.grow(2)
+    signed = longer.note
+    for n in range(90):  # a note too long for what is left of the disk
+        key = Key("log.example", f"key {n}")
+        witness.memory.trust("log.example", key.verifier())
+        signed = note.merge(signed, checkpoint.sign(longer.head, key).decode().splitlines()[-1:])
+    pages = witness.memory._db.execute("PRAGMA page_count").fetchone()[0]
+    witness.memory._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(Unavailable, match="the disk is full"):
+        witness.add_checkpoint(longer.asks(5, signed=signed))
+    assert witness.memory.seen("log.example").head == LOG.head
+    witness.memory._db.execute("PRAGMA max_page_count = 100000")
+    assert witness.add_checkpoint(longer.asks(5, signed=signed)).status == 200
+
+
+def test_an_answer_that_was_lost_is_given_again(place, witness):
+    """The witness remembered and its answer never came: whoever asks again is told the size, and then cosigned."""
+    witness.add_checkpoint(LOG.asks(0))
+    witness.memory.close()
+    again = witness_of(place)
+    assert again.add_checkpoint(LOG.asks(0)).body == b"5\n"
+    assert again.add_checkpoint(LOG.asks(5)).status == 200
+    again.memory.close()
+
+
+def test_what_is_remembered_is_synced_with_its_folder_and_lies_in_one_file(place, witness):
+    pragma = [witness.memory._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
+    assert pragma == [3, "delete"]
+    witness.add_checkpoint(LOG.asks(0))
+    assert [each.name for each in place.parent.iterdir()] == [place.name]
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import FrameType
 from typing import Any
@@ -167,6 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(answer)
 
     def do_GET(self) -> None:
+        if "Content-Length" in self.headers or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # nobody reads that body, so nothing after it can be a request
         match = _MONITOR.fullmatch(self.path)
         if match is None:
             self._send(_said(404, "ask for `/SHA-256 of a log's origin, in hexadecimal/checkpoint`"))
@@ -219,11 +222,11 @@ class _Handler(BaseHTTPRequestHandler):
             read += len(part)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Say in plain text what the standard library found wrong with the request."""
+        """Say in plain text what kind of wrong the standard library found, and nothing of what was sent."""
         self.close_connection = True
         self.command = getattr(self, "command", None) or "-"
         self.path = getattr(self, "path", "") or ""
-        self._send(_said(int(code), message or "this cannot be answered"))
+        self._send(_said(int(code), HTTPStatus(code).phrase.lower()))
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: every answer is told by `_send`."""

@@ -169,6 +169,8 @@ class _Asking:
 
     def _posted(self, talk: _Talk, old: int) -> tuple[int, str, bytes]:
         with self._turn:
+            if self.left() <= 0:  # whoever waits has gone, and with them perhaps the log
+                raise _Refused("did not answer in time")
             hashes = self.prove(old) if 0 < old < self.size else ()
         body = request.encode(Request(old, hashes, self.note))
         try:
