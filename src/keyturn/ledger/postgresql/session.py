@@ -37,7 +37,7 @@ _REMEDIES = {
     "28": ("the database does not let this user in", "libpq's own means hold the password: `~/.pgpass`, PGPASSWORD"),
     "3D": ("there is no such database", "`createdb` makes one; then found a project in it"),
     "42501": ("this user may not use the log's tables", "let the user that founded the log own them, or grant them"),
-    "25": ("the database is read-only", "name the server that can be written to, not one that follows it"),
+    "25006": ("the database is read-only", "name the server that can be written to, not one that follows it"),
     "55P03": ("another writer holds the log", "let the other program finish, then try again"),
     "53100": ("the server's disk is full", "free some space; everything acknowledged is still there"),
     "53": ("the server lacks memory or connections", "see what else it does, then try again"),

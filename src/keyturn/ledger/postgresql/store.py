@@ -140,6 +140,7 @@ class PostgresStore(LogStore):
             self._session.script(begin)
         except OperationalError:
             if not self._session.closed:
+                self._session.roll_back()
                 raise
             self._session = Session(self._url, self.name)
             if self._term is not None:
