@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.buckets import CREDENTIALS, Buckets
 from tests.servers.cluster import Cluster
 
 REPO = Path(__file__).resolve().parent.parent
@@ -40,6 +41,17 @@ def cluster() -> Iterator[Cluster]:
     made = Cluster.made()
     yield made
     made.remove()
+
+
+@pytest.fixture(scope="session")
+def buckets() -> Iterator[Buckets]:
+    """A server of the S3 protocol of this test run's own, with credentials that boto3 finds for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        started = Buckets.started()
+        yield started
+        started.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -35,6 +35,9 @@ T = TypeVar("T")
 STANDBY_SECONDS = 0.5
 """How often a standby looks whether the place is free."""
 
+LINGER_SECONDS = 1.0
+"""How long the session of a governor that was killed may linger before its server notices."""
+
 BEATS = 4
 """How many signs of life a governor gives in the time after which it would be taken for dead."""
 
@@ -48,7 +51,7 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
         place = project.home / "governor.lock"
         _in_turn(lambda: stack.enter_context(governor_lock(place)), standby=standby, tell=tell)
         store = stack.enter_context(project.store())
-        term = _in_turn(lambda: store.take_term(_holder()), standby=standby, tell=tell)
+        term = _in_turn(lambda: store.take_term(_holder()), standby=standby, tell=tell, patience=LINGER_SECONDS)
         if term:
             tell(f"governs in term {term}")
             stack.enter_context(_beating(store, read(project.root).takeover_seconds))
@@ -86,18 +89,18 @@ def _holder() -> str:
     return f"process {os.getpid()} on {platform.node() or 'a machine without a name'}"
 
 
-def _in_turn(attempt: Callable[[], T], *, standby: bool, tell: Tell) -> T:
+def _in_turn(attempt: Callable[[], T], *, standby: bool, tell: Tell, patience: float = 0) -> T:
     """What the attempt gives; a standby makes it again and again while somebody else is there or the server is away."""
-    told = False
+    told, until = False, time.monotonic() + patience
     while True:
         try:
             return attempt()
         except (Conflict, Unavailable) as fault:
-            if not standby:
+            if not standby and time.monotonic() >= until:
                 raise
-            if not told:
+            if standby and not told:
                 tell(f"stands by: {fault.message}")
-            told = True
+                told = True
         time.sleep(STANDBY_SECONDS)
 
 

@@ -37,7 +37,7 @@ _REMEDIES = {
     "28": ("the database does not let this user in", "libpq's own means hold the password: `~/.pgpass`, PGPASSWORD"),
     "3D": ("there is no such database", "`createdb` makes one; then found a project in it"),
     "42501": ("this user may not use the log's tables", "let the user that founded the log own them, or grant them"),
-    "25": ("the database is read-only", "name the server that can be written to, not one that follows it"),
+    "25006": ("the database is read-only", "name the server that can be written to, not one that follows it"),
     "55P03": ("another writer holds the log", "let the other program finish, then try again"),
     "53100": ("the server's disk is full", "free some space; everything acknowledged is still there"),
     "53": ("the server lacks memory or connections", "see what else it does, then try again"),
@@ -88,6 +88,16 @@ class Session:
             stream.set_types(["int8", "bytea", "bytea"])
             for row in rows:
                 stream.write_row(row)
+
+    def unlock(self) -> None:
+        """Let the governor's lock go; the server does it too, but only once it has noticed that the session ended."""
+        from psycopg import Error
+
+        try:
+            if not self._db.closed:
+                self._db.execute("SELECT pg_advisory_unlock_all()")
+        except Error:
+            self._db.close()
 
     def roll_back(self) -> None:
         """Undo what was begun; a session that cannot even do that is closed, which undoes it too."""

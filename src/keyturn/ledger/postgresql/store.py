@@ -59,8 +59,10 @@ class PostgresStore(LogStore):
         return store
 
     def close(self) -> None:
-        """End the session, and with it the governing."""
+        """End the session, and with it the governing: the place is free when this returns."""
         with self._lock:
+            if self._term is not None:
+                self._session.unlock()
             self._session.close()
 
     def take_term(self, holder: str) -> int:
@@ -140,10 +142,12 @@ class PostgresStore(LogStore):
             self._session.script(begin)
         except OperationalError:
             if not self._session.closed:
+                self._session.roll_back()
                 raise
             self._session = Session(self._url, self.name)
             if self._term is not None:
                 self._locked()  # where somebody else has it already, the row says which term it is now
+                self._require_term(self._session)
             self._session.script(begin)
         return self._session
 
