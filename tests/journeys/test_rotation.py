@@ -165,6 +165,9 @@ def test_service_and_log_keys_rotate_by_policy_and_everything_still_verifies(des
         tmp_path / "x.permit", trust=tmp_path / "trust.json", weights=None, action="release", scope=None
     )
     assert found.doubts == ()
+    project.write_trust(tmp_path / "later.json")
+    seen = app.read_trust(tmp_path / "later.json").seen
+    assert (seen.size, seen.policy_version) == (0, 3), "a node that begins today is shown no world from before"
     project.run()  # the governor goes on under its new keys
     assert project.replay(lambda _: None).problems == ()
 

@@ -360,6 +360,6 @@ class Project:
             log.publish()
 
     def write_trust(self, path: Path) -> None:
-        """Write the trust file that a loading node pins; it remembers nothing yet."""
-        own = trusts.read(self.home / "trust.json")
-        trusts.write(trusts.Trust(own.genesis, own.founded, own.policy, trusts.Seen()), path)
+        """Write the trust file that a loading node pins; all that it has seen is which policy is in force."""
+        own, seen = trusts.read(self.home / "trust.json"), trusts.Seen(policy_version=len(self.logged().policies))
+        trusts.write(trusts.Trust(own.genesis, own.founded, own.policy, seen), path)
