@@ -159,7 +159,6 @@ def test_service_and_log_keys_rotate_by_policy_and_everything_still_verifies(des
     assert keys.service_key != state.project.service_key
     assert keys.log_keys[1:] == (state.project.log_key,)
     assert project.replay(lambda _: None).problems == ()
-    project.require_sound()
     project.bundle(permit, tmp_path / "x.permit")
     found = app.verify_permit(
         tmp_path / "x.permit", trust=tmp_path / "trust.json", weights=None, action="release", scope=None
