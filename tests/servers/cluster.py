@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +20,13 @@ def binaries() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda each: int(each.parts[-3]))
     beside = shutil.which("initdb")
     return found[-1].parent if found else Path(beside).parent if beside else None
+
+
+def account() -> str | None:
+    """Whose processes the server's are: it refuses the superuser's."""
+    if os.geteuid() != 0:
+        return None
+    return "postgres" if any(each.pw_name == "postgres" for each in pwd.getpwall()) else "nobody"
 
 
 @dataclass
@@ -39,8 +47,8 @@ class Cluster:
                 pytest.fail(reason)
             pytest.skip(reason)
         cluster = cls(bin, Path(tempfile.mkdtemp(prefix="kt-pg-")))
-        if os.geteuid() == 0:
-            shutil.chown(cluster.folder, "postgres", "postgres")
+        if (user := account()) is not None:
+            shutil.chown(cluster.folder, user)
         words = ["--auth=trust", "--username=keyturn", "--no-sync", "--no-locale", "--encoding=UTF8"]
         cluster._do("initdb", *words, "-D", str(cluster.folder / "data"))
         cluster.start()
@@ -84,11 +92,11 @@ class Cluster:
             return asked.fetchall() if asked.description else []
 
     def _do(self, program: str, *words: str) -> None:
-        user = "postgres" if os.geteuid() == 0 else None
+        user = account()
         ran = subprocess.run(
             [str(self.bin / program), *words],
             user=user,
-            group=user,
+            group=pwd.getpwnam(user).pw_gid if user else None,
             extra_groups=[] if user else None,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
