@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 START_SECONDS = 30
+NAME = "log"
 
 
 def binaries() -> Path | None:
@@ -35,7 +36,7 @@ class Cluster:
 
     bin: Path
     folder: Path
-    databases: int = 0
+    made_one: bool = False
 
     @classmethod
     def made(cls) -> Cluster:
@@ -73,11 +74,19 @@ class Cluster:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def database(self) -> str:
-        """The address of a new and empty database."""
-        self.databases += 1
-        name = f"log{self.databases}"
-        self.sql(f"CREATE DATABASE {name}")
-        return self.url(name)
+        """The address of an empty database: always the same one, as making and removing many takes long."""
+        if not self.made_one:
+            self.made_one = True
+            self.sql(f"CREATE DATABASE {NAME}")
+        self.sql(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{NAME}'")
+        self.sql(f"ALTER DATABASE {NAME} RESET ALL")
+        for statement in (
+            "DROP SCHEMA IF EXISTS keyturn CASCADE",
+            "DROP SCHEMA public CASCADE",
+            "CREATE SCHEMA public",
+        ):
+            self.sql(statement, NAME)
+        return self.url(NAME)
 
     def url(self, name: str) -> str:
         """The address of a database; the folder of the socket stands where a host would."""
