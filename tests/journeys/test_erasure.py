@@ -135,9 +135,15 @@ def test_attack_an_erased_blob_that_is_put_back_is_shown_to_nobody_and_named(des
     assert WORDS not in desk.say("status", code=6)
     assert WORDS not in desk.say("log", "blob", digest, code=1)
     assert "erased_blobs_must_stay_away" in desk.say("log", "fsck", code=3)
+    assert desk.json("log", "fsck", code=3)["blobs"]["sound"] == 1, "the reason of the erasure"
     desk.say("log", "export", str(desk.folder / "log.tar"))
     place.unlink()
     assert desk.holds(WORDS) == []
+    place.write_bytes(kept)
+    told: list[str] = []
+    desk.project.run(tell=told.append)
+    assert [each for each in told if "lay there all the same" in each]
+    assert desk.holds(WORDS) == [], "the next start of the governor deletes it, and says so"
     place.write_bytes(kept)
     assert desk.erase(digest).startswith("ERASED"), "asked again, it is deleted again, and nobody signs twice"
     assert desk.holds(WORDS) == []
