@@ -15,6 +15,7 @@ from pathlib import Path
 from keyturn.app import disclosing
 from keyturn.app.disclosing import ClockRow
 from keyturn.app.operating import opening
+from keyturn.app.operating.asking import published_first
 from keyturn.app.operating.opening import HOME
 from keyturn.app.policies import adopt_file, person_of, policy_of
 from keyturn.app.reasons.reading import Reader
@@ -124,7 +125,7 @@ class Project:
                 clock=SystemClock(),
                 ids=RandomIds(),
                 earlier=_read_before.get(self.root),
-                witnessing=NetworkWitnesses(),
+                witnessing=published_first(NetworkWitnesses(), self.root, store, trust.founded.log_key),
             )
             yield log
             _read_before[self.root] = log

@@ -41,12 +41,16 @@ class Checked:
 def publish_tiles(project: Project, where: str | None) -> tuple[str, Published]:
     """Publish a fresh checkpoint and bring the static tree in a folder or bucket to it; says where that is.
 
-    None means the place that the project's operation names.
+    Witnesses whose cosignature is missing are then asked again, for an auditor fetches what it is to cosign. None
+    means the place that the project's operation names.
     """
     place = open_place(project.root, where, create=True)
     with project.opened() as log:
         log.publish()
-        return place.address, tiles_folder.publish(log.store, log_key(project), place)
+        done = tiles_folder.publish(log.store, log_key(project), place)
+        if log.state.witnessed < log.state.published:
+            log.witness()
+        return place.address, done
 
 
 def prove_entry(project: Project, name: str) -> Proven:
