@@ -30,6 +30,7 @@ from keyturn.ledger.store import Store
 from keyturn.ledger.witnessing import request
 from keyturn.ledger.witnessing.request import Request
 from keyturn.wire import leaf
+from tests.auditor.test_sources import Server
 from tests.journeys.test_founding import founded
 
 pytestmark = pytest.mark.timeout(300)  # each command is a process, and the machine may be busy
@@ -207,6 +208,7 @@ def test_what_is_not_published_or_not_signed_has_its_own_exit_code(operator, tmp
     say("auditor", "check", auditor, code=3)
     (operator.pub / "checkpoint").write_bytes(signed)
     say("auditor", "check", auditor)
+    assert "an older log is shown" not in say("auditor", "check", auditor)
     assert "there is no auditor" in say("auditor", "show", tmp_path / "b1", code=2)
 
 
@@ -245,3 +247,18 @@ def test_a_project_whose_policy_asks_for_an_auditor_is_witnessed_once_its_files_
     assert head.witnessed == head.published > 0
     shown = json.loads(say("auditor", "show", auditor, "--json"))
     assert (shown["cosigned"], shown["marks"]) == (head.published, [])
+
+
+def test_a_log_on_a_web_server_is_checked_by_its_address(operator, tmp_path):
+    operator.publish()
+    files = {each.relative_to(operator.pub).as_posix(): each.read_bytes() for each in operator.pub.rglob("*.*/*")}
+    server = Server({**files, "checkpoint": (operator.pub / "checkpoint").read_bytes()})
+    try:
+        say("auditor", "init", tmp_path / "a1", "--name", "auditor.example/a1",
+            "--trust", operator.home / "trust.json", "--tiles", f"{server.url}/log/")  # fmt: skip  # as people type it
+        assert "3 of 3 entries" in say("auditor", "check", tmp_path / "a1")
+    finally:
+        server.done.set()
+        server.shutdown()
+        server.server_close()
+    assert server.asked == ["/log/checkpoint", "/log/tile/entries/000.p/3"]
