@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ import pytest
 
 import keyturn
 from keyturn import app
+from keyturn.app import connect4
 from keyturn.app.wiring import KeySigner
+from keyturn.keys import keyfile
 from keyturn.ledger import checkpoint, note, tiles_folder
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.history import History
@@ -27,6 +30,7 @@ from keyturn.ledger.store import Store
 from keyturn.ledger.witnessing import request
 from keyturn.ledger.witnessing.request import Request
 from keyturn.wire import leaf
+from tests.auditor.test_sources import Server
 from tests.journeys.test_founding import founded
 
 pytestmark = pytest.mark.timeout(300)  # each command is a process, and the machine may be busy
@@ -44,9 +48,9 @@ def say(*words, code=0, cwd=None):
 
 
 @contextmanager
-def served(folder, *more):
+def served(folder, port=0):
     """`keyturn auditor serve` in a process of its own; the address at which it listens."""
-    command = [*COMMAND, "auditor", "serve", str(folder), "--listen", "127.0.0.1:0", *more]
+    command = [*COMMAND, "auditor", "serve", str(folder), "--listen", f"127.0.0.1:{port}"]
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, cwd=folder.parent
     )
@@ -109,6 +113,12 @@ class Operator:
     def proof(self, old, new):
         with Store.open(self.home / "log.db") as store:
             return store.prove_consistency(old, new)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -198,4 +208,57 @@ def test_what_is_not_published_or_not_signed_has_its_own_exit_code(operator, tmp
     say("auditor", "check", auditor, code=3)
     (operator.pub / "checkpoint").write_bytes(signed)
     say("auditor", "check", auditor)
+    assert "an older log is shown" not in say("auditor", "check", auditor)
     assert "there is no auditor" in say("auditor", "show", tmp_path / "b1", code=2)
+
+
+PARTY = """required = 1
+auditors = 1
+[[witnesses.parties]]
+id = "a1"
+keys = ["VKEY"]
+url = "URL"
+independent = true
+auditor = true"""
+
+
+@pytest.mark.parametrize("by", ["operation.toml", "log tiles"])
+def test_a_project_whose_policy_asks_for_an_auditor_is_witnessed_once_its_files_are_there(tmp_path, by):
+    root, keys, auditor, port = tmp_path / "project", tmp_path / "keys", tmp_path / "a1", free_port()
+    say("witness", "init", auditor, "--name", "auditor.example/a1")
+    party = PARTY.replace("VKEY", (auditor / "vkeys").read_text().strip()).replace("URL", f"http://127.0.0.1:{port}")
+    app.new_key("ada", kind="simulated", keys=keys, passphrase_file=None)
+    founder = connect4.teach(tmp_path / "founder", seed=1)
+    person = ("ada", ("safety", "security"), keyfile.read_public(keyfile.path_of(keys, "ada")))
+    text = connect4.policy_text(name="connect4", people=(person,), founder=founder, demo=True, seed=1, tier="T1")
+    (tmp_path / "policy.toml").write_text(text.replace("required = 0\nallow_unwitnessed = true", party))
+    say("init", "--as", "ada", "--keys", keys, "--policy", tmp_path / "policy.toml", "--founder", founder, "--demo",
+        "--project", root)  # fmt: skip  # as people type it
+    if by == "operation.toml":
+        (root / "operation.toml").write_text('[log]\ntiles = "pub"\n')
+    say("auditor", "init", auditor, "--trust", root / ".keyturn" / "trust.json", "--tiles", root / "pub")
+    with served(auditor, port):
+        if by == "log tiles":
+            say("log", "tiles", root / "pub", "--project", root)
+        else:
+            with app.open_project(root).opened() as log:
+                assert log.publish().is_witnessed
+    head = app.open_project(root).head()
+    assert head.witnessed == head.published > 0
+    shown = json.loads(say("auditor", "show", auditor, "--json"))
+    assert (shown["cosigned"], shown["marks"]) == (head.published, [])
+
+
+def test_a_log_on_a_web_server_is_checked_by_its_address(operator, tmp_path):
+    operator.publish()
+    files = {each.relative_to(operator.pub).as_posix(): each.read_bytes() for each in operator.pub.rglob("*.*/*")}
+    server = Server({**files, "checkpoint": (operator.pub / "checkpoint").read_bytes()})
+    try:
+        say("auditor", "init", tmp_path / "a1", "--name", "auditor.example/a1",
+            "--trust", operator.home / "trust.json", "--tiles", f"{server.url}/log/")  # fmt: skip  # as people type it
+        assert "3 of 3 entries" in say("auditor", "check", tmp_path / "a1")
+    finally:
+        server.done.set()
+        server.shutdown()
+        server.server_close()
+    assert server.asked == ["/log/checkpoint", "/log/tile/entries/000.p/3"]

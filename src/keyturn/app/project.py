@@ -15,6 +15,7 @@ from pathlib import Path
 from keyturn.app import disclosing
 from keyturn.app.disclosing import ClockRow
 from keyturn.app.operating import opening
+from keyturn.app.operating.asking import laid_first
 from keyturn.app.operating.opening import HOME
 from keyturn.app.policies import person_of, policy_of
 from keyturn.app.reasons.reading import Reader
@@ -124,9 +125,9 @@ class Project:
                 clock=SystemClock(),
                 ids=RandomIds(),
                 earlier=_read_before.get(self.root),
-                witnessing=NetworkWitnesses(),
                 find=own_keys(self.home, trust.founded.origin),
             )
+            log.witnessing = laid_first(NetworkWitnesses(), self.root, log)
             yield log
             _read_before[self.root] = log
 

@@ -33,28 +33,46 @@ class Published:
     pruned: int
 
 
-def publish(store: LogStore, log: note.Verifier | Keys, place: Place) -> Published:
-    """Bring the folder to the newest signed checkpoint, writing only what it lacks.
+def lay(store: LogStore, log: note.Verifier | Keys, place: Place) -> None:
+    """Write the files of the newest signed checkpoint and not the checkpoint itself: for whoever is to cosign it.
+
+    Raises as `publish` does.
+    """
+    signed = store.checkpoint()
+    if signed is not None:
+        with place.held():
+            _lay(store, log, _Writer(place), checkpoint.open_checkpoint(signed, log).checkpoint)
+
+
+def publish(store: LogStore, log: note.Verifier | Keys, place: Place, shown: bytes | None = None) -> Published:
+    """Bring the folder to the checkpoint `shown` (None: the newest signed), writing only what it lacks.
 
     Raises UntrustedInput for the folder of another log, TamperDetected for one that shows another history than ours
     or a file of other bytes, Unavailable when nothing is signed yet or the disk does not take it.
     """
-    signed = store.checkpoint()
+    signed = store.checkpoint() if shown is None else shown
     if signed is None:
         raise Unavailable("no checkpoint is signed yet, so there is nothing to publish", help="`keyturn run`")
     head = checkpoint.open_checkpoint(signed, log).checkpoint
     with place.held():
-        before = _published_size(store, log, place)
         writer = _Writer(place)
-        sizes = [checkpoint.parse_body(each).size for each in store.checkpoints()]
-        wanted = set(tiles.tiles_of(head.size, after=before))
-        wanted |= tiles.partials_of([size for size in sizes if size > before], head.size)
-        for tile in sorted(wanted):
-            writer.add(tile.name, _content(store, place, tile))
-        place.sync()
-        _require_root(place, head)
+        before = _lay(store, log, writer, head)
         writer.replace(CHECKPOINT, signed)
         return Published(head.size, before, writer.files, writer.written, _prune(place))
+
+
+def _lay(store: LogStore, log: note.Verifier | Keys, writer: _Writer, head: Checkpoint) -> int:
+    """Write every file of this head that is not there yet, and return how many entries were published before."""
+    place = writer.place
+    before = _published_size(store, log, place)
+    sizes = [checkpoint.parse_body(each).size for each in store.checkpoints()]
+    wanted = set(tiles.tiles_of(head.size, after=before))
+    wanted |= tiles.partials_of([size for size in sizes if size > before], head.size)
+    for tile in sorted(wanted):
+        writer.add(tile.name, _content(store, place, tile))
+    place.sync()
+    _require_root(place, head)
+    return before
 
 
 def _content(store: LogStore, place: Place, tile: Tile) -> bytes:

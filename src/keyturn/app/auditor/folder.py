@@ -16,7 +16,7 @@ from keyturn.app.auditor.sources import tiles_at
 from keyturn.app.wiring import SystemClock
 from keyturn.app.witnessing import door as doors
 from keyturn.app.witnessing import folder as witnesses
-from keyturn.core.errors import KeyturnError, MalformedInput, Unavailable, UntrustedInput
+from keyturn.core.errors import Conflict, KeyturnError, MalformedInput, Unavailable, UntrustedInput
 from keyturn.core.terms import Digest, Instant
 from keyturn.ledger import checkpoint
 from keyturn.ledger.auditing import fetch
@@ -70,21 +70,38 @@ class Checked:
     shown: Shown
 
 
-def create(folder: Path, name: str, *, trust: Path, tiles: str, ml_dsa: bool = False) -> Shown:
+def create(folder: Path, name: str | None, *, trust: Path, tiles: str, ml_dsa: bool = False) -> Shown:
     """Make an auditor of the one log that the trust file pins, whose static files lie at a URL prefix or in a folder.
 
-    Raises `Conflict` where there is a witness already, `MalformedInput` for what is no trust file, name or place;
-    with `ml_dsa` it cosigns with a second, post-quantum key too.
+    A witness in this folder that knows no log yet becomes the auditor, so that a policy can name it before its project
+    is founded. With `ml_dsa` a new one cosigns with a second, post-quantum key too. Raises `Conflict` where there is
+    an auditor or a witness of others already, `MalformedInput` for what is no trust file, name or place.
     """
     pinned = trusts.read(trust)
     place = tiles if "://" in tiles else str(Path(tiles).absolute())
     tiles_at(place)
-    witnesses.create(folder, name, ml_dsa=ml_dsa)
+    if (folder / witnesses.MEMORY).exists():
+        _require_unused(folder, name)
+    elif name is None:
+        raise MalformedInput("a new auditor needs a name", help="`--name auditor.example/a1`: a URL without scheme")
+    else:
+        witnesses.create(folder, name, ml_dsa=ml_dsa)
     trusts.write(pinned, folder / TRUST)
-    (folder / TILES).write_text(f"{place}\n", "utf-8")
     Marks(folder / FINDINGS).found()
+    (folder / TILES).write_text(f"{place}\n", "utf-8")
     witnesses.trust(folder, pinned.founded.log_key)
     return show(folder)
+
+
+def _require_unused(folder: Path, name: str | None) -> None:
+    """A witness becomes an auditor only before it cosigned anything unread."""
+    shown = witnesses.show(folder)
+    if (folder / TILES).exists() or shown.logs:
+        message = f"`{folder}` holds {'an auditor' if (folder / TILES).exists() else 'a witness of other logs'} already"
+        raise Conflict(message, help="make another one in another folder")
+    if name is not None and name != shown.name:
+        message = f"the witness in `{folder}` is called `{shown.name[:80]}`, not `{name[:80]}`"
+        raise MalformedInput(message, help="leave `--name` out: its keys carry its name for ever")
 
 
 def show(folder: Path) -> Shown:

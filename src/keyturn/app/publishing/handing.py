@@ -11,7 +11,7 @@ from pathlib import Path
 from keyturn.app.operating.opening import open_place
 from keyturn.app.project import Project
 from keyturn.app.verifying import keys_over_time
-from keyturn.core.errors import MalformedInput, UntrustedInput
+from keyturn.core.errors import MalformedInput, Unavailable, UntrustedInput
 from keyturn.ledger import checkpoint, note, proof, tiles_folder
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.history import log_keys
@@ -44,12 +44,20 @@ class Checked:
 def publish_tiles(project: Project, where: str | None) -> tuple[str, Published]:
     """Publish a fresh checkpoint and bring the static tree in a folder or bucket to it; says where that is.
 
-    None means the place that the project's operation names.
+    Witnesses whose cosignature is missing are then asked again, for an auditor fetches what it is to cosign. None
+    means the place that the project's operation names.
     """
     place = open_place(project.root, where, create=True)
     with project.opened() as log:
         log.publish()
-        return place.address, tiles_folder.publish(log.store, keys_over_time(log.state, pinned(project)), place)
+        keys = keys_over_time(log.state, pinned(project))
+        tiles_folder.lay(log.store, keys, place)
+        if log.state.witnessed < log.state.published:
+            log.witness()
+        shown = log.shown()
+        if shown is None:
+            raise Unavailable("no checkpoint may be shown before its witnesses cosigned it", help="`keyturn status`")
+        return place.address, tiles_folder.publish(log.store, keys, place, shown)
 
 
 def prove_entry(project: Project, name: str) -> Proven:

@@ -16,8 +16,8 @@ PLACE = "keyturn.cli.auditing.commands"
 def fill(verb: Callable[[str, str, str, str], argparse.ArgumentParser]) -> None:
     """Add every verb, each made by `verb(name, help, place, act)`."""
     one = verb("init", "make an auditor of one log, in a folder of its own", PLACE, "init")
-    one.add_argument("dir", metavar="DIR", help="a new folder")
-    one.add_argument("--name", required=True, help="what it signs as, such as `auditor.example/a1`")
+    one.add_argument("dir", metavar="DIR", help="a new folder, or that of a witness that knows no log yet")
+    one.add_argument("--name", metavar="NAME", help="such as `auditor.example/a1`: a URL without scheme")
     one.add_argument("--trust", metavar="FILE", required=True, help="what it pins: `keyturn permit show --trust FILE`")
     one.add_argument("--tiles", metavar="URL|DIR", required=True, help="where the log's static files lie")
     one.add_argument("--ml-dsa", action="store_true", help="cosign with a second, post-quantum key too (ML-DSA-44)")

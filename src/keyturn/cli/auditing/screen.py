@@ -5,6 +5,7 @@ Never hides a finding that was pardoned.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from keyturn.cli.screen import Sheet, columns, count, safe, span, utc
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 CELLS = 60
 VKEY_COLUMNS = 160
+TONES = {"█": "green", "✖": "red", "▒": "cyan", "·": "dim"}
 
 
 def state(shown: Shown) -> tuple[str, str]:
@@ -45,8 +47,8 @@ def show(sheet: Sheet, shown: Shown, *, folder: str, now: Instant, size: int = 0
     size = max(size, shown.mirrored, shown.cosigned)
     sheet.line()
     if size:
-        tones = {"█": "green", "✖": "red", "▒": "cyan", "·": "dim"}
-        sheet.line("  " + "".join(sheet.paint(cell, tones[cell]) for cell in cells(shown, size)))
+        runs = ("".join(run) for _, run in groupby(cells(shown, size)))
+        sheet.line("  " + "".join(sheet.paint(run, TONES[run[0]]) for run in runs))
         sheet.line("  " + sheet.paint("█ cosigned  ▒ decided again  ✖ illegal  · not looked at", "dim"))
     _counts(sheet, shown, now, size)
     _marks(sheet, shown)
@@ -65,32 +67,26 @@ def vkeys(sheet: Sheet, shown: Shown, folder: str) -> None:
 
 
 def _counts(sheet: Sheet, shown: Shown, now: Instant, size: int) -> None:
-    decided = f"{shown.mirrored} of {count(size, 'entry', 'entries')}; {count(shown.decisions, 'gate')} decided again"
-    sheet.entry("mirrored", f"{decided}, {_when(shown.mirrored_at, now)}" if shown.mirrored else "nothing yet")
-    sheet.entry("cosigned", f"{shown.cosigned}, {_when(shown.cosigned_at, now)}" if shown.cosigned else "nothing yet")
+    decided = f"{shown.mirrored} of {count(size, 'entry', 'entries')}, {count(shown.decisions, 'gate')} decided again"
+    sheet.entry("mirrored", f"{decided}, {_ago(shown.mirrored_at, now)}" if shown.mirrored else "nothing yet")
+    cosigned = f"{count(shown.cosigned, 'entry', 'entries')}, {utc(shown.cosigned_at)}, {_ago(shown.cosigned_at, now)}"
+    sheet.entry("cosigned", cosigned if shown.cosigned else "nothing yet")
 
 
-def _when(then_at: Instant, now: Instant) -> str:
-    return f"{utc(then_at)} ({span(max(now - then_at, 0))} ago)"
+def _ago(then_at: Instant, now: Instant) -> str:
+    return f"{span(max(now - then_at, 0))} ago"
 
 
 def _marks(sheet: Sheet, shown: Shown) -> None:
     if not shown.marks:
         sheet.entry("found", "nothing illegal" if shown.mirrored else "nothing was looked at", "dim")
         return
-    sheet.title(
-        f"{count(len(shown.standing), 'illegal thing')} in this log: it is not cosigned"
-        if shown.standing
-        else "what was illegal was pardoned"
-    )
+    many = count(len(shown.standing), "illegal thing")
+    sheet.title(f"{many} in this log: it is not cosigned" if shown.standing else "What was illegal was pardoned")
     for mark in shown.marks:
         gone = mark.pardoned_at is not None
-        sheet.say(
-            f"{'–' if gone else '✖'} entry {mark.entry}: {safe(mark.message, 600)}",
-            "dim" if gone else "red",
-            indent=2,
-            hang=4,
-        )
-        sheet.say(f"{safe(mark.rule, 60)}, under the head of {mark.size}, seen {utc(mark.found_at)}", "dim", indent=4)
+        said = f"{'–' if gone else '✖'} entry {mark.entry}: {safe(mark.message, 600)}"
+        sheet.say(said, "dim" if gone else "red", indent=2, hang=4)
+        sheet.say(f"{safe(mark.rule, 60)}, {utc(mark.found_at)}", "dim", indent=4)
         if mark.pardoned_at is not None:
             sheet.say(f"pardoned {utc(mark.pardoned_at)}: {safe(mark.reason, 400)}", "yellow", indent=4)
