@@ -17,7 +17,7 @@ import pytest
 
 from keyturn.ledger.check import check_store
 from keyturn.ledger.store import Store
-from tests.attacks.test_log_edited import VKEY
+from tests.attacks.test_attack_edited_entries import VKEY
 
 COMMITS = 8
 SENT = [[b"entry %d of %d " % (at, n) + b"x" * 900 for at in range(1 + n % 3)] for n in range(COMMITS)]
@@ -47,7 +47,7 @@ from pathlib import Path
 from keyturn.core.errors import Unavailable
 from keyturn.ledger.check import check_store
 from keyturn.ledger.store import Store
-from tests.attacks.test_log_edited import VKEY
+from tests.attacks.test_attack_edited_entries import VKEY
 
 place = Path(sys.argv[1])
 path = place / "log.db"
