@@ -157,8 +157,8 @@ def test_people_need_not_wait_until_a_clock_that_went_back_has_caught_up(tmp_pat
     assert world.state.lineage is not None
 
 
-def test_no_one_moves_the_log_ahead_of_the_clock_by_signing_again_and_again(tmp_path: Path) -> None:
-    """Each statement a little later than the last: beyond the clock's own tolerance none is taken."""
+def test_no_one_moves_the_log_ahead_of_the_clock_by_a_signature(tmp_path: Path) -> None:
+    """Beyond the clock's own tolerance no statement is taken, however often it is tried."""
     world = story.founded(tmp_path / "home")
     dossier, true = world.hold().dossier, world.clock.at
 
@@ -170,7 +170,6 @@ def test_no_one_moves_the_log_ahead_of_the_clock_by_signing_again_and_again(tmp_
             world.clock.at = true
             approval.give(log, terms, public=Key("ada").public, sign=Key("ada").sign)
 
-    refuse(200_000)
     for ahead in (400_000, 600_000, HOUR):
         with pytest.raises(UntrustedInput, match="ahead of this machine's clock"):
             refuse(ahead)
