@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers.buckets import CREDENTIALS, Buckets
+from tests.servers.cluster import Cluster
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -29,3 +33,31 @@ def shared_vectors() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return place
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server of this test run's own."""
+    made = Cluster.made()
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="session")
+def buckets() -> Iterator[Buckets]:
+    """A server of the S3 protocol of this test run's own, with credentials that boto3 finds for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        started = Buckets.started()
+        yield started
+        started.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a log may be made, once for each kind of store; `tests.servers.logs` opens it."""
+    if request.param == "sqlite":
+        return str(tmp_path / "log.db")
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.database()

@@ -13,8 +13,7 @@ from keyturn.ledger.schema import PAGE_BYTES
 from keyturn.ledger.store import Store
 from tests.attacks.forging import leaves_in, signed_log, verified
 from tests.fakes.world import LogKey, World
-from tests.ledger.signers import LOG
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, leaves_of, signed
 
 VKEY = LOG.verifier().vkey
 SIZE = 600

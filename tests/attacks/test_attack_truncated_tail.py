@@ -15,7 +15,7 @@ from keyturn.verify.trust import Seen
 from tests.attacks.forging import leaves_in, signed_log, verified
 from tests.attacks.test_attack_edited_entries import VKEY, alter, rebuilt
 from tests.fakes.world import LogKey, World
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import leaves_of, signed
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from keyturn.ledger import checkpoint, tree
 from keyturn.ledger.check import check_store, require_sound
 from keyturn.ledger.store import Store
 from tests.attacks.test_attack_edited_entries import VKEY
-from tests.ledger.signers import LOG
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, leaves_of, signed
 
 
 def log(place, leaves):

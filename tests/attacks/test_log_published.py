@@ -11,11 +11,11 @@ from keyturn.app.publishing import handing
 from keyturn.cli.main import main
 from keyturn.core.errors import MalformedInput, TamperDetected, UntrustedInput
 from keyturn.ledger import tiles_folder
+from keyturn.ledger.places.folder import Folder
 from keyturn.ledger.store import Store
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
-from tests.ledger.signers import LOG, Key
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, Key, leaves_of, signed
 
 KEY = LOG.verifier()
 
@@ -35,7 +35,7 @@ def ours(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, ours):
-    tiles_folder.publish(ours, KEY, tmp_path / "pub")
+    tiles_folder.publish(ours, KEY, Folder(tmp_path / "pub"))
     return tmp_path / "pub"
 
 
@@ -44,7 +44,7 @@ def everything(folder):
 
 
 def rules(store, folder):
-    return {each.rule for each in tiles_folder.check_folder(store, KEY, folder)}
+    return {each.rule for each in tiles_folder.check_folder(store, KEY, Folder(folder))}
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def test_a_folder_that_shows_another_history_is_never_overwritten(folder, tmp_pa
     before = everything(folder)
     with log(tmp_path / "theirs.db", leaves) as theirs:
         with pytest.raises(TamperDetected) as caught:
-            tiles_folder.publish(theirs, KEY, folder)
+            tiles_folder.publish(theirs, KEY, Folder(folder))
         assert rules(theirs, folder) == {"folder_must_be_of_this_log"}
         with pytest.raises(TamperDetected):
-            tiles_folder.rebuild(theirs, KEY, folder)
+            tiles_folder.rebuild(theirs, KEY, Folder(folder))
     assert "connect4.example/log\n600\n" in caught.value.proof
     assert everything(folder) == before
 
@@ -72,7 +72,7 @@ def test_a_folder_of_another_log_is_never_overwritten(folder, tmp_path):
         note = checkpoint.sign(checkpoint.Checkpoint(other.name, head.size, head.root), other)
         theirs.save_checkpoint(head.size, head.root, note)
         with pytest.raises(UntrustedInput, match="is of another log"):
-            tiles_folder.publish(theirs, other.verifier(), folder)
+            tiles_folder.publish(theirs, other.verifier(), Folder(folder))
     assert everything(folder) == before
 
 
@@ -81,7 +81,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(ours, tmp_path):
     place.mkdir()
     (place / "thesis.txt").write_text("ten years")
     with pytest.raises(UntrustedInput, match=r"holds `thesis.txt` and no checkpoint"):
-        tiles_folder.publish(ours, KEY, place)
+        tiles_folder.publish(ours, KEY, Folder(place))
     assert [each.name for each in place.iterdir()] == ["thesis.txt"]
 
 
@@ -91,10 +91,10 @@ def test_one_changed_byte_in_a_published_file_is_named_and_made_good(ours, folde
     data = bytearray((folder / name).read_bytes())
     data[40] ^= 1
     (folder / name).write_bytes(data)
-    (problem,) = tiles_folder.check_folder(ours, KEY, folder)
+    (problem,) = tiles_folder.check_folder(ours, KEY, Folder(folder))
     assert problem.rule == "files_must_follow_from_entries"
     assert problem.message == f"`{name}` is not what its entries give"
-    assert tiles_folder.rebuild(ours, KEY, folder).files == 1
+    assert tiles_folder.rebuild(ours, KEY, Folder(folder)).files == 1
     assert everything(folder) == good
 
 
@@ -103,9 +103,9 @@ def test_a_checkpoint_over_changed_tiles_is_never_put_in_place(ours, folder):
     ours.append(leaves_of(65_536 - 600, b"more "), expected=None)
     ours.save_checkpoint(*signed(ours))
     with pytest.raises(TamperDetected):
-        tiles_folder.publish(ours, KEY, folder)
+        tiles_folder.publish(ours, KEY, Folder(folder))
     assert b"\n600\n" in (folder / "checkpoint").read_bytes()
-    assert tiles_folder.rebuild(ours, KEY, folder).size == 65_536
+    assert tiles_folder.rebuild(ours, KEY, Folder(folder)).size == 65_536
     assert rules(ours, folder) == set()
 
 
@@ -116,13 +116,13 @@ def test_missing_strange_and_linked_files_are_each_named(ours, folder, tmp_path)
     secret.write_bytes((folder / "tile/0/000").read_bytes())
     (folder / "tile/0/000").unlink()
     (folder / "tile/0/000").symlink_to(secret)
-    found = {each.message for each in tiles_folder.check_folder(ours, KEY, folder)}
+    found = {each.message for each in tiles_folder.check_folder(ours, KEY, Folder(folder))}
     assert found == {
         "`tile/0/001` is missing",
         "`tile/index.html` is no file of a log",
         "`tile/0/000` is not what its entries give",
     }
-    tiles_folder.rebuild(ours, KEY, folder)
+    tiles_folder.rebuild(ours, KEY, Folder(folder))
     assert rules(ours, folder) == {"folder_must_hold_the_log_only"}
     assert (folder / "tile/index.html").exists()
     assert secret.exists()
@@ -134,7 +134,7 @@ def test_a_link_leads_no_file_out_of_the_folder(ours, tmp_path):
     outside.mkdir()
     (place / "tile").symlink_to(outside)
     with pytest.raises(TamperDetected, match="is a link"):
-        tiles_folder.publish(ours, KEY, place)
+        tiles_folder.publish(ours, KEY, Folder(place))
     assert list(outside.iterdir()) == []
 
 

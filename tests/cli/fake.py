@@ -8,10 +8,12 @@ from typing import Any
 
 from keyturn.app.disclosing import ClockRow
 from keyturn.app.project import Head
+from keyturn.app.reasons.reading import Reader
 from keyturn.app.verifying import Replay
 from keyturn.core.agenda import Step, next_step
 from keyturn.core.state import State
 from keyturn.core.terms import Digest, Instant
+from keyturn.ledger.blobs.store import BlobStore
 from tests.core.examples import Story
 
 STOPPED = {
@@ -48,8 +50,14 @@ class FakeProject:
     def state(self) -> State:
         return self.story.state
 
+    def logged(self) -> State:
+        return self.story.state
+
+    def reader(self, state: State) -> Reader:
+        return Reader(BlobStore(self.root / "blobs"), state.erased)
+
     def head(self) -> Head:
-        return Head(self.story.state.size, "ab" * 32, self.story.state.published, False)
+        return Head(self.story.state.size, "ab" * 32, self.story.state.published, self.story.state.witnessed)
 
     def entries(self, after: int, limit: int) -> tuple[tuple[int, Any], ...]:
         return tuple(enumerate(self.story.events))[after : after + limit]

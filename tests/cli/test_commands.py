@@ -53,9 +53,9 @@ def test_every_command_of_the_contract_is_there() -> None:
     contract = """init|run|status|doctor|demo|key new|person list|policy check|policy diff|policy adopt|warrant give
         |lineage show|candidate show|trial show|trial replay|dossier show|approval give|approval refuse|permit show
         |permit explode|permit revoke|verify permit|verify log
-        |log list|log tiles|log prove|log check|log fsck
+        |log list|log tiles|log prove|log check|log fsck|log blob|log erase
         |log replay|log export|audit|halt|resume|incident list|incident show|incident aware|loop serve
-        |openevolve init|openevolve run|openevolve demo"""
+        |openevolve init|openevolve run|openevolve demo|witness init|witness trust|witness show|witness serve"""
     assert commands(build_parser()) == {" ".join(each.split()) for each in contract.split("|")}
 
 
@@ -317,7 +317,7 @@ def test_wrong_usage_is_one_object_for_a_script(terminal: Terminal) -> None:
 
 
 def verified(*doubts: tuple[int, str, str]) -> Verified:
-    return Verified(not doubts, doubts, None, None, True, True, ("ada",))
+    return Verified(not doubts, doubts, None, None, True, True, ("ada",), ())
 
 
 def test_a_doubted_permit_is_untrusted_with_every_doubt_numbered(

@@ -64,6 +64,7 @@ def test_every_request_waits_at_a_gate() -> None:
         "AdoptPolicy",
         "EnrolPerson",
         "LowerLevel",
+        "EraseBlob",
     }
 
 

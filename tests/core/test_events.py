@@ -31,7 +31,10 @@ def full() -> Story:
     signed = {"person": "ada", "genesis": digest("genesis"), "reason": "", "origin": "toy.example/log", "key": "k"}
     story.add(ev.AwarenessSigned, incident="i-1", moment="aware_at", moment_at=story.at, **signed)
     story.add(ev.PermitRevoked, permit="p-c1", reason="recalled")
+    erasure = story.seal("EraseBlob", {"erases": digest("blob"), "why": "asked for"})
+    story.add(ev.BlobErased, blob=digest("blob"), dossier=erasure, reason="asked for")
     story.status()
+    story.add(ev.CheckpointWitnessed, size=story.state.published, root="00" * 32, parties=("w1",), note="a note")
     return story
 
 

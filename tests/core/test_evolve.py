@@ -74,9 +74,15 @@ ROWS: list[tuple[str, Wrong, str]] = [
     ("a level of nobody", about(ev.LevelRaised, lineage="toy", candidate="c9", threshold="strong", level=1), "`c9`"),
     ("a halt settled that never was", about(ev.HaltProven, halt="h-9", receipt={}), "for an unknown halt"),
     ("resuming what runs", about(ev.LoopResumed, halt="h-1", dossier=digest("d")), "for no standing halt"),
+    ("an erasure twice", lambda s: again(ev.BlobErased)(erased(s)), "`BlobErased` for the same blob twice"),
     ("a status out of turn", about(ev.StatusPublished, counter=2, halted=False, revoked=(), policy_version=1,
                                   policy_digest=digest("p"), simulated=False), "as number 2, out of turn"),
 ]  # fmt: skip
+
+
+def erased(story: Story) -> Story:
+    story.add(ev.BlobErased, blob=digest("b"), dossier=digest("d"), reason="")
+    return story
 
 
 def approval(story: Story) -> ev.ApprovalGiven:

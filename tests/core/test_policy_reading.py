@@ -132,8 +132,6 @@ ROWS: list[tuple[str, Change, str, str]] = [
      "`when` is `bored`; one of decoy_opened, processes_left, limit_reached, undeclared_output is expected"),
     ("a tripwire that looks on", put("tripwires.0.do", "watch"), "tripwires[0].do",
      "`do` is `watch`; one of halt, incident is expected"),
-    ("witnesses that are not built", put("witnesses.required", 1), "witnesses.required",
-     "`required` is 1; cosigning witnesses are not built yet, so no permit could ever be issued"),
     ("no command", put("subject.improve", []), "subject.improve", "`improve` is empty; at least one item is expected"),
     ("no roles", put("people.0.roles", []), "people[0].roles", "`roles` is empty; at least one item is expected"),
     ("no key", put("people.0.keys", []), "people[0].keys", "`keys` is empty; at least one is expected"),

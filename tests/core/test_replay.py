@@ -53,6 +53,16 @@ def resumed() -> Story:
     return story
 
 
+def erased() -> Story:
+    story = loop()
+    dossier = story.seal("EraseBlob", {"erases": digest("blob"), "why": "asked for"})
+    story.approve(dossier, "ada")
+    story.approve(dossier, "ben")
+    story.decided(dossier)
+    story.add(ev.BlobErased, blob=digest("blob"), dossier=dossier, reason="asked for")
+    return story
+
+
 def tightened() -> Story:
     story = loop()
     story.adopt(document(pace={"unaudited_max": 1}))
@@ -123,7 +133,7 @@ def shadowed() -> Story:
     return story
 
 
-LAWFUL = [loop, resumed, tightened, loosened, refused, climbing, claiming, resubmitted, recalled, shadowed]
+LAWFUL = [loop, resumed, erased, tightened, loosened, refused, climbing, claiming, resubmitted, recalled, shadowed]
 
 
 @pytest.mark.parametrize("story", LAWFUL, ids=lambda story: story.__name__)
@@ -415,6 +425,11 @@ ROWS: list[tuple[str, Unlawful, str]] = [
     ("resuming without people", then(lambda: loop().halted(), lambda s: s.event(
         ev.LoopResumed, halt="h-1", dossier=digest("none"))), "it rests on no sealed dossier"),
     ("resuming another halt", after(resumed, ev.LoopResumed, halt="h-2"), "people cleared the end of another halt"),
+    ("erasing without people", then(loop, lambda s: s.event(
+        ev.BlobErased, blob=digest("blob"), dossier=digest("none"), reason="")), "it rests on no sealed dossier"),
+    ("erasing another blob", after(erased, ev.BlobErased, blob=digest("other")),
+     "people cleared the erasure of another blob"),
+    ("erasing for another reason", after(erased, ev.BlobErased, reason="x"), "people cleared it for another reason"),
     # decisions
     ("a decision that says it cleared", after(decided, ev.GateDecided, cleared=True),
      "it says cleared: True; decided again: False"),

@@ -18,7 +18,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keyturn.app.wiring import FileLatch, RandomIds
+from keyturn.app.reasons.reading import Reader
+from keyturn.app.wiring import FileBlobs, FileLatch, RandomIds
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
@@ -38,13 +39,16 @@ from keyturn.flow.project import Signed, found_project, founding
 from keyturn.flow.run import run
 from keyturn.ledger import note
 from keyturn.ledger.artifacts import ArtifactStore
+from keyturn.ledger.blobs.store import BlobStore
 from keyturn.ledger.history import History
 from keyturn.ledger.store import Head, Store
 from keyturn.verify import trust as trusts
 from keyturn.wire import artifact, base64, leaf
+from keyturn.wire.blobs.blob import REFERENCE
 from tests.core import examples
 from tests.fakes.loop import LOOP, FakeLoop
 from tests.fakes.runner import FILE, FakeRunner, founder
+from tests.fakes.witnesses import Witnesses
 
 BEGIN = 1_800_000_000_000
 HOUR = 3_600_000
@@ -225,6 +229,28 @@ class TapedArtifacts:
         return self.store.path(root)
 
 
+@dataclass(frozen=True, slots=True)
+class TapedBlobs:
+    """The real blobs, taped."""
+
+    blobs: FileBlobs
+    tape: Tape
+
+    def keep(self, data: bytes) -> str:
+        """As the blobs'."""
+        self.tape("before keep")
+        reference = self.blobs.keep(data)
+        self.tape("after keep")
+        return reference
+
+    def erase(self, digest: Digest) -> bool:
+        """As the blobs'."""
+        self.tape("before erase")
+        found = self.blobs.erase(digest)
+        self.tape("after erase")
+        return found
+
+
 @dataclass(slots=True)
 class World:
     """One project, its people and its clock. Nothing is kept in memory that a reopened world would need.
@@ -238,6 +264,7 @@ class World:
     told: list[str] = field(default_factory=list)
     read: Log | None = None
     runs: type[FakeRunner] = FakeRunner
+    witnesses: Witnesses | None = None
 
     @classmethod
     def founded(cls, home: Path, traits: Mapping[int, str] | None = None, **changes: Any) -> World:
@@ -270,14 +297,20 @@ class World:
         with Store.open(self.home / "log.db") as store:
             taped: Any = TapedStore(store, tape) if tape else store
             log = Log.open(
-                taped, service=Key("service"), log_key=LogKey(), clock=self.clock, ids=RandomIds(), earlier=self.read
+                taped,
+                service=Key("service"),
+                log_key=LogKey(),
+                clock=self.clock,
+                ids=RandomIds(),
+                earlier=self.read,
+                witnessing=self.witnesses,
             )
             yield log
             self.read = log
 
     def crashed(self) -> World:
         """The same project for a process that remembers nothing."""
-        return World(self.home, self.clock, runs=self.runs)
+        return World(self.home, self.clock, runs=self.runs, witnesses=self.witnesses)
 
     @contextmanager
     def governor(self, tape: Tape | None = None) -> Iterator[Governor]:
@@ -292,6 +325,7 @@ class World:
                 trials=runner,
                 halter=runner,
                 artifacts=TapedArtifacts(self.artifacts, tape),
+                blobs=TapedBlobs(FileBlobs(self.blobs), tape),
                 latch=latch,
                 bank_key=BANK_KEY,
                 trust=lambda: trusts.read(self.home / "trust.json"),
@@ -302,6 +336,15 @@ class World:
     def latch(self) -> FileLatch:
         """The latch on disk."""
         return FileLatch(self.home / "halt.latch")
+
+    @property
+    def blobs(self) -> BlobStore:
+        """What entries name without saying it."""
+        return BlobStore(self.home / "blobs")
+
+    def words(self, text: str) -> str:
+        """A text with the words that its references stand for."""
+        return Reader(self.blobs, self.state.erased).text(text)
 
     @property
     def artifacts(self) -> ArtifactStore:
@@ -495,6 +538,7 @@ def plain(events: list[ev.Event]) -> list[str]:
     digests = [event.dossier for event in events if isinstance(event, ev.DossierSealed)]
     dossiers = re.compile("|".join(map(re.escape, digests)) or r"(?!)")
     texts = [json.dumps(_stripped(ev.to_json(event)), sort_keys=True) for event in events]
+    texts = [REFERENCE.sub("withheld", text) for text in texts]  # salted, so never the same twice
     return [
         NAMES.sub(number, dossiers.sub(lambda m: names.setdefault(m[0], f"dossier#{len(names)}"), t)) for t in texts
     ]

@@ -151,7 +151,7 @@ def test_the_latch_alone_keeps_permit_and_launch_back(found: Found) -> None:
         step = run(governor)
         assert runner_of(governor).launches == 0
     assert isinstance(step, agenda.Halted)
-    assert (step.halt.id, step.halt.by, step.halt.reason) == ("h-00000001", "person:ada", "enough")
+    assert (step.halt.id, step.halt.by, world.words(step.halt.reason)) == ("h-00000001", "person:ada", "enough")
     assert len(world.state.permits) == 1
 
 
@@ -189,7 +189,7 @@ def test_a_persons_halt_without_a_log_kills_and_latches_and_the_next_start_recor
     assert receipt["state"] == "STOPPED"
     step = world.run()
     assert isinstance(step, agenda.Halted)
-    assert (step.halt.by, step.halt.reason) == ("person:ada", "enough")
+    assert (step.halt.by, world.words(step.halt.reason)) == ("person:ada", "enough")
     assert step.halt.id == receipt["halt"]
     assert world.kinds().count("HaltRequested") == 1
     assert isinstance(world.run(), agenda.Halted)

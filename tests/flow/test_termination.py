@@ -29,6 +29,7 @@ from keyturn.flow.governor import Governor
 from keyturn.flow.log import Fact, Stamp
 from keyturn.flow.ports import Attested, Improved, Leave, OnAttested, OnPrograms
 from keyturn.flow.run import STOPS, run
+from keyturn.wire.digest import sha256
 from tests.core.examples import FILES as FILES_OF_FOUNDER
 from tests.core.examples import FOUNDER, HOUR, Story
 from tests.fakes.runner import FakeRunner, FakeTrial, chance
@@ -168,6 +169,16 @@ def bytes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 ENDED: Counter[str] = Counter()
 
 
+class NoBlobs:
+    """Nothing is kept, and nothing was erased."""
+
+    def keep(self, data: bytes) -> str:
+        return "withheld:" + sha256(data)
+
+    def erase(self, digest: Digest) -> bool:
+        return False
+
+
 def governed(story: Story, later: int, tier: str) -> tuple[PlainLog, Governor]:
     log = PlainLog(story.state, story.at + later)
     runner = AnyRunner(NoLatch(), tier=tier)
@@ -177,6 +188,7 @@ def governed(story: Story, later: int, tier: str) -> tuple[PlainLog, Governor]:
         trials=runner,
         halter=runner,
         artifacts=NoArtifacts(),
+        blobs=NoBlobs(),
         latch=runner.latch,
         bank_key=b"bank",
         trust=lambda: pytest.fail("nothing is loaded here"),

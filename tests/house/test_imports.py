@@ -11,7 +11,7 @@ import pytest
 from tests.house.ratchet import Violation, hold
 from tests.house.reading import SRC, Module, dotted_name, module_of, modules
 
-LEDGER_PURE = {"tree", "note", "checkpoint", "proof", "tiles", "cosignature"}
+LEDGER_PURE = {"tree", "note", "checkpoint", "proof", "tiles", "cosignature", "request"}
 """The files of `ledger/` that are only mathematics and format; `verify/` is built on them."""
 
 ROOMS = {"core", "wire", "ledger", "verify", "keys", "sandbox", "trials", "disclosure", "flow"}
@@ -47,6 +47,13 @@ PURE_MODULES = {
 PURE_THIRD_PARTY = {"core": set[str](), "wire": {"cryptography", "rfc8785"}, "ledger": {"cryptography"}}
 
 THIRD_PARTY = {"cryptography", "rfc8785"}
+
+BEHIND_A_PORT = {
+    "src/keyturn/ledger/postgresql/": {"psycopg"},
+    "src/keyturn/ledger/places/s3.py": {"boto3", "botocore"},
+}
+"""The adapters that speak with a server of a team's own (docs/decisions/0007), and the library that each may load when
+it is opened: never as its file loads, so that nobody else needs it."""
 
 EXACT_MATH = {
     "ceil", "comb", "copysign", "fabs", "floor", "frexp", "fsum", "gcd", "inf", "isclose", "isfinite", "isinf", "isnan",
@@ -162,15 +169,22 @@ def inexact_math(module: Module) -> list[Violation]:
 
 
 def foreign_imports(module: Module) -> list[Violation]:
-    """Imports of packages that are not among our two dependencies; only subjects and adapters may bring their own."""
+    """Imports of packages that are not among our two dependencies; only subjects and adapters may bring their own.
+
+    What an adapter behind a port of the log loads when it is opened is let through there, and nowhere else.
+    """
     if module.room in {"subjects", "adapters"}:
         return []
     found = []
     unrun = _for_types_only(module.tree)
+    late = {name for place, names in BEHIND_A_PORT.items() if module.path.startswith(place) for name in names}
+    loaded = {node.lineno for node in module.tree.body}
     for line, name in imported(module):
         if line in unrun:
             continue
         head = name.split(".")[0]
+        if head in late and line not in loaded:
+            continue
         if head != "keyturn" and head not in sys.stdlib_module_names and head not in THIRD_PARTY:
             message = (
                 f"{module.path}:{line}: `{head}` is not one of our two dependencies;"
@@ -270,3 +284,20 @@ def test_a_door_that_loads_a_room_is_seen() -> None:
 
 def test_a_third_dependency_is_seen() -> None:
     assert foreign_imports(module_of("src/keyturn/flow/x.py", "def f():\n    import numpy"))
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "seen"),
+    [
+        ("src/keyturn/ledger/postgresql/x.py", "def f():\n    import psycopg", False),
+        ("src/keyturn/ledger/postgresql/x.py", "import psycopg", True),
+        ("src/keyturn/ledger/postgresql/x.py", "def f():\n    import boto3", True),
+        ("src/keyturn/ledger/places/s3.py", "def f():\n    from botocore.config import Config", False),
+        ("src/keyturn/ledger/places/folder.py", "def f():\n    import boto3", True),
+        ("src/keyturn/app/x.py", "def f():\n    import psycopg", True),
+    ],
+)
+def test_a_library_behind_a_port_is_let_through_there_and_only_once_it_is_opened(
+    path: str, text: str, seen: bool
+) -> None:
+    assert bool(foreign_imports(module_of(path, text))) is seen

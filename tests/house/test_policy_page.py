@@ -41,7 +41,10 @@ def taken_keys(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     looped = {**document, "loop": {"program": "weights.npz", "protect": "nothing", "program_seconds": 60}}
     looped["subject"] = {key: value for key, value in document["subject"].items() if key != "improve"}
     looped["subject"]["files"] = [{**file, "bytes_max": 1000} for file in document["subject"]["files"]]
-    for each in (document, looped):
+    key = "w.example+31be6e58+BFDnIeScAT8Axiz1nyFjVCqdjfAkZO/rYV0xBRsP3cMm"
+    party = {"id": "w", "keys": [key], "url": "https://w.example"}
+    witnessed = {**document, "witnesses": {"required": 0, "allow_unwitnessed": True, "parties": [party]}}
+    for each in (document, looped, witnessed):
         read = policy_reading.read_policy(each)
         assert isinstance(read, Policy), read
     return found

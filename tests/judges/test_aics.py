@@ -8,10 +8,10 @@ import pytest
 
 from keyturn.core.errors import KeyturnError
 from keyturn.ledger import checkpoint, note, proof, tiles_folder, tree
+from keyturn.ledger.places.folder import Folder
 from keyturn.ledger.proof import Proof
 from keyturn.ledger.store import Store
-from tests.ledger.signers import LOG, Key
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, Key, leaves_of, signed
 
 pytestmark = pytest.mark.judges
 
@@ -50,7 +50,7 @@ def test_it_accepts_our_proof_of_a_beginning(aics, store):
 
 def test_it_audits_our_folder_and_makes_our_proofs_from_it(aics, store, tmp_path):
     folder, leaves = tmp_path / "pub", leaves_of(700)
-    tiles_folder.publish(store, LOG.verifier(), folder)
+    tiles_folder.publish(store, LOG.verifier(), Folder(folder))
     reader = aics.FileSystemTileReader(folder)
     head = checkpoint.parse_body((folder / "checkpoint").read_bytes())
     aics.audit_tiles(reader, 700, head.root)
@@ -67,7 +67,7 @@ def test_it_audits_the_recorded_log_of_a_real_governor(aics, recorded):
 
 
 def test_it_writes_the_files_that_we_write(aics, store, tmp_path):
-    tiles_folder.publish(store, LOG.verifier(), tmp_path / "ours")
+    tiles_folder.publish(store, LOG.verifier(), Folder(tmp_path / "ours"))
     aics.TileWriter(leaves_of(700)).write_to(tmp_path / "theirs")
     theirs = {
         p.relative_to(tmp_path / "theirs"): p.read_bytes() for p in (tmp_path / "theirs").rglob("*") if p.is_file()

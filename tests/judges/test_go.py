@@ -10,11 +10,11 @@ import pytest
 
 from keyturn.core.errors import KeyturnError
 from keyturn.ledger import checkpoint, note, proof, tiles_folder, tree
+from keyturn.ledger.places.folder import Folder
 from keyturn.ledger.proof import Proof
 from keyturn.ledger.store import Store
 from tests.ledger.exports import TRUST
-from tests.ledger.signers import LOG, Key
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, Key, leaves_of, signed
 
 pytestmark = pytest.mark.judges
 
@@ -150,7 +150,7 @@ def test_go_proves_every_entry_and_beginning_from_our_files(go, tmp_path, size):
     with Store.open(tmp_path / "log.db", create=True) as opened:
         opened.append(leaves_of(size), expected=None)
         opened.save_checkpoint(*signed(opened))
-        tiles_folder.publish(opened, LOG.verifier(), folder)
+        tiles_folder.publish(opened, LOG.verifier(), Folder(folder))
         root = b64(opened.head().root)
     assert go("tiles", folder=str(folder), size=size, root=root) == {"root": root, "entries": size}
     last = max((folder / "tile" / "0").rglob("*"), key=lambda each: each.is_file())

@@ -16,8 +16,9 @@ TRUST = RECORDED.with_suffix(".trust.json")
 class Project:
     """As much of a project as an export needs."""
 
-    def __init__(self, log):
+    def __init__(self, log, blobs=None):
         self._log = log
+        self.blobs = blobs
 
     @contextmanager
     def opened(self):

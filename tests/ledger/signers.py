@@ -7,7 +7,8 @@ from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from keyturn.ledger.note import COSIGNATURE, ED25519, Verifier
+from keyturn.ledger.checkpoint import Checkpoint
+from keyturn.ledger.note import COSIGNATURE, ED25519, Verifier, sign
 
 
 class Key:
@@ -30,3 +31,13 @@ class Key:
 
 
 LOG = Key("connect4.example/log")
+
+
+def leaves_of(count, salt=b""):
+    return [salt + b"entry %d" % n for n in range(count)]
+
+
+def signed(store, size=None, key=LOG):
+    size = store.head().size if size is None else size
+    root = store.root_at(size)
+    return size, root, sign(Checkpoint(LOG.name, size, root).body(), key)

@@ -7,8 +7,7 @@ import pytest
 from keyturn.core.errors import MalformedInput, TamperDetected
 from keyturn.ledger import note
 from keyturn.ledger.check import PROBLEMS_MAX, check_store, require_sound
-from tests.ledger.signers import LOG, Key
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, Key, leaves_of, signed
 
 VKEY = LOG.verifier().vkey
 

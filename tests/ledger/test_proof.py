@@ -11,8 +11,7 @@ import pytest
 from keyturn.core.errors import MalformedInput, TamperDetected, UntrustedInput
 from keyturn.ledger import note, proof, tree
 from keyturn.ledger.proof import Proof
-from tests.ledger.signers import LOG, Key
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, Key, leaves_of, signed
 
 H1, H2 = sha256(b"hash1").digest(), sha256(b"hash2").digest()
 T1, T2 = (base64.b64encode(each).decode() for each in (H1, H2))

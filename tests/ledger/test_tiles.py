@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from keyturn.core.errors import Unavailable
 from keyturn.ledger import checkpoint, tiles, tiles_folder, tree
+from keyturn.ledger.places.folder import Folder
 from keyturn.ledger.tiles import ENTRIES, Tile
 from tests.ledger import naive
-from tests.ledger.signers import LOG
-from tests.ledger.test_store import leaves_of, signed
+from tests.ledger.signers import LOG, leaves_of, signed
 
 KEY = LOG.verifier()
 
@@ -23,7 +23,7 @@ def publish(store, folder, more=()):
     if more:
         store.append(more, expected=None)
     store.save_checkpoint(*signed(store))
-    return tiles_folder.publish(store, KEY, folder)
+    return tiles_folder.publish(store, KEY, Folder(folder))
 
 
 def files(folder):
@@ -103,7 +103,7 @@ def test_the_files_are_the_definition_and_every_proof_can_be_made_from_them(stor
 def test_only_what_is_new_is_written_and_partial_files_go_when_they_are_full(store, tmp_path):
     folder = tmp_path / "pub"
     assert publish(store, folder, leaves_of(250)).files == 3
-    again = tiles_folder.publish(store, KEY, folder)
+    again = tiles_folder.publish(store, KEY, Folder(folder))
     assert (again.files, again.written, again.before) == (0, 0, 250)
     before = {name: (folder / name).stat().st_mtime_ns for name in files(folder)}
     assert publish(store, folder, leaves_of(3, b"more ")).files == 3
@@ -112,23 +112,23 @@ def test_only_what_is_new_is_written_and_partial_files_go_when_they_are_full(sto
     done = publish(store, folder, leaves_of(10, b"last "))
     assert (done.pruned, done.size) == (4, 263)
     assert files(folder) == {"checkpoint"} | {each.name for each in tiles.tiles_of(263)}
-    assert tiles_folder.check_folder(store, KEY, folder) == ()
+    assert tiles_folder.check_folder(store, KEY, Folder(folder)) == ()
 
 
 def test_every_size_that_was_signed_has_its_partial_files(store, tmp_path):
     for count in (3, 4):
         store.append(leaves_of(count, b"%d " % count), expected=None)
         store.save_checkpoint(*signed(store))
-    tiles_folder.publish(store, KEY, tmp_path / "pub")
+    tiles_folder.publish(store, KEY, Folder(tmp_path / "pub"))
     assert {"tile/0/000.p/3", "tile/0/000.p/7", "tile/entries/000.p/3", "tile/entries/000.p/7"} < files(
         tmp_path / "pub"
     )
-    assert tiles_folder.check_folder(store, KEY, tmp_path / "pub") == ()
+    assert tiles_folder.check_folder(store, KEY, Folder(tmp_path / "pub")) == ()
 
 
 def test_nothing_signed_is_nothing_to_publish(store, tmp_path):
     with pytest.raises(Unavailable, match="no checkpoint is signed"):
-        tiles_folder.publish(store, KEY, tmp_path / "pub")
+        tiles_folder.publish(store, KEY, Folder(tmp_path / "pub"))
 
 
 def test_the_checkpoint_comes_last_whenever_a_publishing_is_cut_off(store, tmp_path, monkeypatch):
@@ -149,17 +149,17 @@ def test_the_checkpoint_comes_last_whenever_a_publishing_is_cut_off(store, tmp_p
         with monkeypatch.context() as patch:
             patch.setattr("pathlib.Path.replace", replace)
             try:
-                tiles_folder.publish(store, KEY, folder)
+                tiles_folder.publish(store, KEY, Folder(folder))
             except KeyboardInterrupt:
                 pass
         head = checkpoint.parse_body((folder / "checkpoint").read_bytes())
         assert tree.root_from(head.size, tiles.nodes(head.size, read(folder))) == head.root
-        assert tiles_folder.check_folder(store, KEY, folder) == ()
+        assert tiles_folder.check_folder(store, KEY, Folder(folder)) == ()
         if head.size == 600:
             break
     assert head.size == 600
     assert allowed == 4  # what was written before a cut stays: 0 + 1 + 2 + 3 files, then the rest
-    assert tiles_folder.publish(store, KEY, folder).files == 0
+    assert tiles_folder.publish(store, KEY, Folder(folder)).files == 0
 
 
 def test_a_first_publishing_that_was_cut_off_is_made_good(store, tmp_path):
@@ -168,7 +168,7 @@ def test_a_first_publishing_that_was_cut_off_is_made_good(store, tmp_path):
     (folder / "checkpoint").unlink()
     (folder / ".checkpoint.new").write_bytes(b"half")
     assert publish(store, folder).files == 1
-    assert tiles_folder.check_folder(store, KEY, folder) == ()
+    assert tiles_folder.check_folder(store, KEY, Folder(folder)) == ()
 
 
 def test_pymerkle_has_the_same_roots_as_the_files(store, tmp_path):

@@ -17,6 +17,7 @@ WAITS_AT = {
     "AdoptPolicy": "amend",
     "EnrolPerson": "amend",
     "LowerLevel": "amend",
+    "EraseBlob": "amend",
     "IssueWarrant": "train",
     "ReleaseCandidate": "release",
     "ReplicateGeneration": "replicate",
@@ -284,7 +285,7 @@ def unused(log: Log, dossier: str, now: int) -> bool:
     """Sealed, within its window, and nothing came of it yet."""
     if place(log, dossier) < 0:
         return False
-    kinds = ("PolicyAdopted", "LineageFounded", "WarrantIssued", "PermitIssued", "LoopResumed")
+    kinds = ("PolicyAdopted", "LineageFounded", "WarrantIssued", "PermitIssued", "LoopResumed", "BlobErased")
     return now < log[place(log, dossier)]["document"]["not_after"] and not every(log, *kinds, dossier=dossier)
 
 

@@ -37,6 +37,7 @@ from keyturn.wire import artifact, canonical, leaf
 from keyturn.wire.approval import ApprovalTerms
 from keyturn.wire.digest import sha256
 from tests.core import examples
+from tests.fakes.witnesses import Witnesses
 
 BEGIN = examples.BEGIN
 ACTION, SCOPE = "release", "this lineage, on governed machines"
@@ -135,7 +136,8 @@ class Scene:
         """A founded project."""
         policy, clock = policy_of(text or document()), Clock()
         store = Store.open(path, create=True)
-        log = Log.open(store, service=SERVICE, log_key=LOG, clock=clock, ids=Ids())
+        witnesses = Witnesses(lambda: Instant(clock.at))
+        log = Log.open(store, service=SERVICE, log_key=LOG, clock=clock, ids=Ids(), witnessing=witnesses)
         stamp = {"id": "founding", "at": Instant(BEGIN), "actor": "governor", "policy": ""}
         vkey = note.Verifier(LOG.name, LOG.public).vkey
         founded = projects.founding(policy, log_vkey=vkey, service=SERVICE.public, stamp=stamp)
@@ -295,7 +297,7 @@ def released(path: Path, text: dict[str, Any] | None = None) -> Released:
     first = next(d for d in state.dossiers.values() if d.gate is Gate.AMEND)
     store = scene.log.store
     made = Released(
-        leaves=tuple(store.leaves(0, state.size)),
+        leaves=tuple(store.leaves(0, state.published)),
         trust=scene.trust,
         dossier=digest,
         permit_index=indexes.permits[permit],

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from keyturn.app.policies import read_policy as read_policy
     from keyturn.app.project import Head as Head
     from keyturn.app.project import Project as Project
-    from keyturn.app.project import Signing as Signing
     from keyturn.app.project import open_project as open_project
+    from keyturn.app.reasons.erasing import erase as erase
+    from keyturn.app.reasons.erasing import look as look
+    from keyturn.app.reasons.reading import shortened as shortened
+    from keyturn.app.reasons.signing import Signing as Signing
     from keyturn.app.verifying import Replay as Replay
     from keyturn.app.verifying import Verified as Verified
     from keyturn.app.verifying import verify_log as verify_log
@@ -52,7 +55,7 @@ _PLACES = {
     "Replay": "keyturn.app.verifying",
     "Replayed": "keyturn.app.auditing.replaying",
     "Row": "keyturn.app.machine",
-    "Signing": "keyturn.app.project",
+    "Signing": "keyturn.app.reasons.signing",
     "Verified": "keyturn.app.verifying",
     "default_keys": "keyturn.app.founding",
     "describe_custody": "keyturn.keys.custody",
@@ -68,6 +71,9 @@ _PLACES = {
     "read_policy": "keyturn.app.policies",
     "read_trust": "keyturn.verify.trust",
     "replay_export": "keyturn.app.auditing.replaying",
+    "erase": "keyturn.app.reasons.erasing",
+    "look": "keyturn.app.reasons.erasing",
+    "shortened": "keyturn.app.reasons.reading",
     "verify_log": "keyturn.app.verifying",
     "verify_permit": "keyturn.app.verifying",
 }

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keyturn.app.machine import doctor
-from keyturn.app.project import HOME, POLICY, Project, Signing
+from keyturn.app.operating import opening
+from keyturn.app.operating.opening import HOME
+from keyturn.app.project import POLICY, Project
+from keyturn.app.reasons.signing import Signing
 from keyturn.app.wiring import KeySigner, RandomIds, SystemClock
 from keyturn.core.errors import Conflict, MalformedInput, UntrustedInput
 from keyturn.core.policy import Person, Policy
@@ -19,7 +22,6 @@ from keyturn.flow.log import Log, Stamp
 from keyturn.keys import custody, keyfile, openssh, signing
 from keyturn.ledger import note
 from keyturn.ledger.artifacts import ArtifactStore
-from keyturn.ledger.store import Store
 from keyturn.verify import trust as trusts
 from keyturn.wire import artifact, base64, leaf, signature
 
@@ -65,8 +67,7 @@ def init(  # noqa: PLR0913 - each is one choice made at the door, and all but th
     one. Founding the lineage waits for the `amend` quorum: `keyturn run`, then `keyturn approval give`.
     """
     path = root / POLICY
-    if (root / HOME / "log.db").exists():
-        raise Conflict(f"`{root}` holds a project already", help="found it in another folder")
+    opening.require_no_log(root)
     root.mkdir(parents=True, exist_ok=True)
     if policy is None and not path.exists():
         from keyturn.app.connect4 import policy_text, teach
@@ -129,8 +130,7 @@ def found(
     Raises `Conflict` when there is one already, and as signing does when a person's key is not here.
     """
     home = root / HOME
-    if (home / "log.db").exists():
-        raise Conflict(f"`{root}` holds a project already", help="found it in another folder")
+    opening.require_no_log(root)
     _clear_unfinished(home)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     now = SystemClock().now()
@@ -150,12 +150,9 @@ def found(
     trusts.write(trust, home / "trust.json")
     signer = KeySigner.open(home / "service.key" / "service.json", "service")
     log_key = KeySigner.open(home / "log.key" / "log.json", policy.origin)
-    draft = home / "log.founding.db"
-    draft.unlink(missing_ok=True)
-    with Store.open(draft, create=True) as store:
+    with opening.new_log(root) as store:
         log = Log.open(store, service=signer, log_key=log_key, clock=SystemClock(), ids=RandomIds())
         projects.found_project(log, founded, policy, signed)
-    draft.rename(home / "log.db")
     return Project(root)
 
 
@@ -167,7 +164,7 @@ def _clear_unfinished(home: Path) -> None:
     if (home / "trust.json").exists():
         raise Conflict(
             f"`{home}` holds a trust file but no log: the log was lost, or a founding broke off at its very end",
-            help="restore `log.db`; if no project was ever founded here, remove that folder",
+            help="restore the log; if no project was ever founded here, remove that folder",
         )
     for made in (home / "service.key" / "service.json", home / "log.key" / "log.json"):
         made.unlink(missing_ok=True)

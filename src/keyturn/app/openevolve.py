@@ -22,8 +22,9 @@ from typing import Any, Self
 from keyturn.app.connect4 import person_text
 from keyturn.app.founding import init as found_in
 from keyturn.app.founding import new_key, reachable
-from keyturn.app.project import HOME, POLICY, Project
-from keyturn.core.errors import Conflict, MalformedInput
+from keyturn.app.operating import opening
+from keyturn.app.project import POLICY, Project
+from keyturn.core.errors import MalformedInput
 from keyturn.keys import keyfile
 from keyturn.keys.keyfile import PublicKey
 from keyturn.wire import artifact
@@ -127,8 +128,7 @@ def init(
 
     A `keyturn.toml` that lies there already is taken as it is. Founding the lineage then waits for the `amend` quorum.
     """
-    if (root / HOME / "log.db").exists():
-        raise Conflict(f"`{root}` holds a project already", help="found it in another folder")
+    opening.require_no_log(root)
     root.mkdir(parents=True, exist_ok=True)
     founder = root / "founder"
     founder.mkdir(exist_ok=True)

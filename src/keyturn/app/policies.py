@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from keyturn.core.policy import Policy
-from keyturn.core.policy_change import Difference, change, explain
+from keyturn.core.errors import MalformedInput
+from keyturn.core.policy import Person, Policy
+from keyturn.core.policy_change import Difference, change, explain, needs_quorum
+from keyturn.core.state import State
 from keyturn.flow import policy as policies
+
+if TYPE_CHECKING:
+    from keyturn.app.project import Project
+    from keyturn.app.reasons.signing import Signing
 
 
 def read_policy(path: Path) -> Policy:
@@ -22,3 +29,37 @@ def explain_policy(policy: Policy) -> tuple[str, ...]:
 def diff_policy(old: Policy, new: Policy) -> tuple[Difference, ...]:
     """What differs, tightening told from loosening."""
     return change(old, new)
+
+
+def adopt_file(project: Project, who: Signing, *, reason: str) -> bool:
+    """Adopt a project's policy file: at once when it only tightens, else once the `amend` quorum has signed for it."""
+    new = policies.read_file(project.policy_path)
+    with project.opened() as log:
+        old = policy_of(log.state)
+        person_of(log.state, who.person)
+        differences = change(old, new)
+        policies.require_adoptable(old, new)
+        if not differences:
+            return True
+        if not needs_quorum(differences):
+            policies.adopt(log, new, None)
+            return True
+        digest = policies.ask(log, new, differences)
+        project.approve(log, digest, who, project.typed(reason))
+        return policies.adopt_cleared(log, new, digest)
+
+
+def person_of(state: State, name: str) -> Person:
+    """The enrolled person of this id; raises `MalformedInput` for anybody else."""
+    person = policy_of(state).person(name)
+    if person is None:
+        known = ", ".join(each.id for each in policy_of(state).people)
+        raise MalformedInput(f"`{name}` is not enrolled; enrolled are {known}", help="`keyturn person list`")
+    return person
+
+
+def policy_of(state: State) -> Policy:
+    """The policy in force; raises `MalformedInput` where none is."""
+    if state.current is None:
+        raise MalformedInput("no policy is adopted; nothing starts without one", help="`keyturn init`")
+    return state.current.policy

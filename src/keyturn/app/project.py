@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from keyturn.app import disclosing
 from keyturn.app.disclosing import ClockRow
-from keyturn.app.verifying import Replay, verify_log
-from keyturn.app.wiring import FileLatch, KeySigner, RandomIds, SystemClock, governor_lock, read_bank_key
+from keyturn.app.operating import opening
+from keyturn.app.operating.opening import HOME
+from keyturn.app.policies import adopt_file, person_of, policy_of
+from keyturn.app.reasons.reading import Reader
+from keyturn.app.reasons.signing import Signing, Typed, typed
+from keyturn.app.verifying import Replay, verify_store
+from keyturn.app.wiring import FileBlobs, FileLatch, KeySigner, NetworkWitnesses, RandomIds, SystemClock
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
 from keyturn.core.bounds import NO_BOUNDS, Bounds
 from keyturn.core.errors import KeyturnError, MalformedInput
-from keyturn.core.policy import Person, Policy
-from keyturn.core.policy_change import change, needs_quorum
+from keyturn.core.policy import Person
 from keyturn.core.state import Dossier, State
 from keyturn.core.terms import Digest, Instant
 from keyturn.flow import approval as approvals
@@ -30,25 +34,22 @@ from keyturn.flow import audit as audits
 from keyturn.flow import halt as halts
 from keyturn.flow import incident as incidents
 from keyturn.flow import permit as permits
-from keyturn.flow import policy as policies
 from keyturn.flow import warrant as warrants
-from keyturn.flow.control import ControlDoor, knock
+from keyturn.flow.control import knock
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.governor import Governor
 from keyturn.flow.log import Log
 from keyturn.flow.run import is_for_others
 from keyturn.flow.run import run as run_flow
-from keyturn.keys import keyfile, signing
-from keyturn.ledger.artifacts import ArtifactStore
-from keyturn.ledger.check import require_continued, require_sound
+from keyturn.ledger.blobs.store import BlobStore
+from keyturn.ledger.check import require_continued
 from keyturn.ledger.history import History
-from keyturn.ledger.store import Store
+from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
 from keyturn.wire import approval as approval_wire
 from keyturn.wire import people_statements as people_wire
 
-HOME = ".keyturn"
 POLICY = "keyturn.toml"
 WAIT_SECONDS = 1.0
 Tell = Callable[[str], None]
@@ -58,31 +59,13 @@ _read_before: dict[Path, Log] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Signing:
-    """Who acts, in which role (None: the first that fits), and where their key and its passphrase are."""
-
-    person: str
-    role: str | None
-    keys: Path
-    passphrase_file: Path | None
-    unseen: bool = False
-    """Whether an SSH key may sign without a terminal on which the message was shown."""
-
-    def sign(self, person: str, message: bytes) -> tuple[str, bytes]:
-        """The person's public key and its signature over `message`, made in a process of its own."""
-        path = keyfile.path_of(self.keys, person)
-        made = signing.sign_in_child(path, message, passphrase_file=self.passphrase_file, unseen=self.unseen)
-        return keyfile.read_public(path).public, made
-
-
-@dataclass(frozen=True, slots=True)
 class Head:
-    """How far the log has come and how much of it is published; `witnessed` is false in this release."""
+    """How far the log has come and how much of it is published and, where the policy asks for it, witnessed."""
 
     size: int
     root_hex: str
     published: int
-    witnessed: bool
+    witnessed: int
 
 
 def open_project(root: Path | None) -> Project:
@@ -90,7 +73,7 @@ def open_project(root: Path | None) -> Project:
     start = (root or Path.cwd()).absolute()
     places = [start] if root else [start, *start.parents]
     for place in places:
-        if (place / HOME / "log.db").is_file():
+        if opening.is_founded(place):
             return Project(place)
     raise MalformedInput(
         f"there is no Keyturn project in `{start}`",
@@ -114,13 +97,22 @@ class Project:
         """The policy file that people edit; what counts is the one that was adopted."""
         return self.root / POLICY
 
+    @property
+    def blobs(self) -> BlobStore:
+        """What entries name without saying it."""
+        return BlobStore(self.home / "blobs")
+
+    def store(self, *, unchecked: bool = False) -> LogStore:
+        """The log's rows, wherever the operation says that they lie."""
+        return opening.open_log(self.root, unchecked=unchecked)
+
     @contextmanager
-    def opened(self) -> Iterator[Log]:
-        """The log, read and checked from its first leaf, with the keys of this account.
+    def opened(self, already: LogStore | None = None) -> Iterator[Log]:
+        """The log, read and checked from its first leaf, with the keys of this account; on a store that is open.
 
         Raises `TamperDetected` where it lacks what this project's own trust file remembers: an older copy put back.
         """
-        with Store.open(self.home / "log.db") as store:
+        with self.store() if already is None else nullcontext(already) as store:
             service = KeySigner.open(self.home / "service.key" / "service.json", "service")
             trust = trusts.read(self.home / "trust.json")
             require_continued(store, size=trust.seen.size, root=trust.seen.root)
@@ -132,23 +124,33 @@ class Project:
                 clock=SystemClock(),
                 ids=RandomIds(),
                 earlier=_read_before.get(self.root),
+                witnessing=NetworkWitnesses(),
             )
             yield log
             _read_before[self.root] = log
 
-    def state(self) -> State:
-        """What holds now."""
+    def logged(self) -> State:
+        """What holds now, exactly as the log says it."""
         with self.opened() as log:
             return log.state
+
+    def state(self) -> State:
+        """What holds now, as people read it: with the words that entries withhold, where they are at hand."""
+        state = self.logged()
+        return self.reader(state).state(state)
+
+    def reader(self, state: State) -> Reader:
+        """What puts back the words that entries withhold."""
+        return Reader(self.blobs, state.erased)
 
     def head(self) -> Head:
         """How far the log has come."""
         with self.opened() as log:
-            return Head(log.head.size, log.head.root.hex(), log.state.published, False)
+            return Head(log.head.size, log.head.root.hex(), log.state.published, log.state.witnessed)
 
     def entries(self, after: int, limit: int) -> tuple[tuple[int, ev.Event], ...]:
         """Events by index, from `after` on, at most `limit`."""
-        with Store.open(self.home / "log.db") as store:
+        with self.store() as store:
             history, found = History(), []
             for index, data in enumerate(store.leaves(0, min(after + limit, store.head().size))):
                 event = history.read(data)
@@ -158,60 +160,31 @@ class Project:
 
     def replay(self, tell: Tell) -> Replay:
         """Decide everything again, from the first leaf."""
-        return verify_log(self.home / "log.db", trust=self.home / "trust.json", tell=tell)
+        with self.store() as store:
+            return verify_store(store, trust=self.home / "trust.json", tell=tell)
 
     @contextmanager
-    def governing(self, tell: Tell) -> Iterator[Governor]:
-        """The governor of this project: the only one, with its door open for a halt."""
-        from keyturn.app.sealed import Sealed
+    def governing(self, tell: Tell, *, standby: bool = False) -> Iterator[Governor]:
+        """The governor of this project: the only one; `standby` waits until the place is free."""
+        from keyturn.app.operating.governing import governing
 
-        with ExitStack() as stack:
-            stack.enter_context(governor_lock(self.home / "governor.lock"))
-            self.require_sound()
-            log = stack.enter_context(self.opened())
-            latch = FileLatch(self.home / "halt.latch")
-            sealed = stack.enter_context(Sealed.start(self.home, latch, tell))
-            governor = Governor(
-                log=log,
-                improver=sealed,
-                trials=sealed,
-                halter=sealed,
-                artifacts=ArtifactStore(self.home / "artifacts"),
-                latch=latch,
-                bank_key=read_bank_key(self.home / "bank.key"),
-                trust=lambda: trusts.read(self.home / "trust.json"),
-                tell=tell,
-            )
-
-            def halt_now(by: str, reason: str) -> ev.Document:
-                receipt = halts.act(sealed, latch, by=by, reason=reason)
-                with self.opened() as own:  # after the kill: a log that cannot be read must not delay it
-                    halts.record(own, by=by, reason=reason, receipt=receipt)
-                return receipt
-
-            stack.enter_context(ControlDoor(self.home / "control.sock", halt_now))
+        with governing(self, tell, standby=standby) as governor:
             yield governor
-
-    def require_sound(self) -> None:
-        """Recompute the log before governing on it; raises `TamperDetected` when it was cut, edited or forked."""
-        trust = trusts.read(self.home / "trust.json")
-        with Store.open(self.home / "log.db") as store:
-            require_sound(store, trust.founded.log_key)
-            require_continued(store, size=trust.seen.size, root=trust.seen.root)
 
     def run(
         self,
         *,
         shadow: bool = False,
         wait: bool = False,
+        standby: bool = False,
         tell: Tell = lambda _: None,
         founder: Mapping[str, bytes] | None = None,
     ) -> Step:
-        """Run the loop until only people can go on; with `wait`, wait for them too.
+        """Run the loop until only people can go on; `wait` waits for them too, `standby` waits for its turn first.
 
         Where a loop of others makes the candidates, it goes no further than to where that loop is to be run.
         """
-        with self.governing(tell) as governor:
+        with self.governing(tell, standby=standby) as governor:
             if shadow:
                 from keyturn.flow.shadow import run_shadow
 
@@ -234,10 +207,10 @@ class Project:
             return receipt
         latch = FileLatch(self.home / "halt.latch")
         halter = Sealed.halter(self.home)
-        receipt = halts.act(halter, latch, by=by, reason=reason)
+        receipt = halts.act(halter, latch, by=by, reason=reason, keep=FileBlobs(self.blobs).keep)
         try:
             with self.opened() as log:
-                halts.record(log, by=by, reason=reason, receipt=receipt)
+                halts.record(log, by=by, reason=str(receipt["why"]), receipt=receipt)
         except KeyturnError as fault:  # the halt stands: the latch is set, and the next start records it
             unknown = receipt.get("unknown")
             told = [*unknown] if isinstance(unknown, list) else []
@@ -248,9 +221,9 @@ class Project:
         """Approve or refuse the dossier with this digest prefix, with the person's own key in its own process."""
         with self.opened() as log:
             sealed = self.find_dossier(log.state, dossier)
-            person = _person(log.state, who.person)
+            person = person_of(log.state, who.person)
             role = who.role or approvals.role_for(log.state, sealed, person)
-            self._sign(log, sealed.digest, who, person, role, decision=decision, reason=reason)
+            self._sign(log, sealed.digest, who, person, role, decision=decision, said=self.typed(reason))
 
     @staticmethod
     def find_dossier(state: State, prefix: str) -> Dossier:
@@ -266,23 +239,32 @@ class Project:
         return fitting[0]
 
     def _sign(
-        self, log: Log, digest: Digest, who: Signing, person: Person, role: str, *, decision: str, reason: str
+        self, log: Log, digest: Digest, who: Signing, person: Person, role: str, *, decision: str, said: Typed
     ) -> None:
-        terms = approvals.terms(log, digest, person=person, role=role, decision=decision, reason=reason)
-        public, signature = who.sign(person.id, approval_wire.message(terms))
-        approvals.give(log, terms, public=public, sign=lambda _: signature)
+        terms = approvals.terms(log, digest, person=person, role=role, decision=decision, reason=said.reference)
+        public, signature = who.sign(person.id, approval_wire.message(terms), said)
+        approvals.give(log, terms, public=public, sign=lambda _: signature, keep=said.keep)
+
+    def approve(self, log: Log, digest: Digest, who: Signing, said: Typed) -> None:
+        """Sign for a sealed dossier in the role named, or the first that helps it."""
+        person = person_of(log.state, who.person)
+        role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
+        self._sign(log, digest, who, person, role, decision="approve", said=said)
+
+    def typed(self, reason: str) -> Typed:
+        """What somebody typed, for an entry that only refers to it."""
+        return typed(self.blobs, reason)
 
     def give_warrant(
         self, who: Signing, *, candidates: int, level_ceiling: int, hours: float, reason: str, loop: Bounds = NO_BOUNDS
     ) -> str:
         """Ask for leave to train, sign for it, and issue it if that was enough; returns its id, or nothing yet."""
         with self.opened() as log:
-            person = _person(log.state, who.person)
+            person_of(log.state, who.person)
             digest = warrants.waiting(next_step(log.state, log.now()), loop) or warrants.ask(
-                log, _policy(log.state), candidates=candidates, level_ceiling=level_ceiling, hours=hours, loop=loop
+                log, policy_of(log.state), candidates=candidates, level_ceiling=level_ceiling, hours=hours, loop=loop
             )
-            role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
-            self._sign(log, digest, who, person, role, decision="approve", reason=reason)
+            self.approve(log, digest, who, self.typed(reason))
             step = next_step(log.state, log.now())
             if not isinstance(step, agenda.Grant):
                 return ""
@@ -301,9 +283,7 @@ class Project:
                 step = next_step(log.state, log.now())
             asked = step.dossier if isinstance(step, agenda.Halted) else None
             digest = asked.digest if asked else seal_other(log, "ResumeLoop", {"halt": halt.id, "reason": halt.reason})
-            person = _person(log.state, who.person)
-            role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
-            self._sign(log, digest, who, person, role, decision="approve", reason=reason)
+            self.approve(log, digest, who, self.typed(reason))
             step = next_step(log.state, log.now())
             if isinstance(step, agenda.Resume):
                 halts.resume(log, FileLatch(self.home / "halt.latch"), step)
@@ -321,37 +301,26 @@ class Project:
             ]
             if not fitting:
                 raise MalformedInput(f"`{root}` is not a generation", help="`keyturn lineage show`")
-            person = _person(log.state, who.person)
-            terms = audits.review(log, fitting[-1], person=person, role=who.role or person.roles[0], reason=reason)
-            public, signature = who.sign(person.id, people_wire.AUDIT.message(terms))
-            audits.audit(log, terms, public=public, sign=lambda _: signature)
+            person = person_of(log.state, who.person)
+            said, role = self.typed(reason), who.role or person.roles[0]
+            terms = audits.review(log, fitting[-1], person=person, role=role, reason=said.reference)
+            public, signature = who.sign(person.id, people_wire.AUDIT.message(terms), said)
+            audits.audit(log, terms, public=public, sign=lambda _: signature, keep=said.keep)
             log.publish()
 
     def aware(self, who: Signing, *, incident: str, moment: str, at: Instant | None, reason: str) -> None:
         """Record a person's signed moment for an incident; clocks start from it."""
         with self.opened() as log:
-            person = _person(log.state, who.person)
-            terms = incidents.awareness(log, incident, moment, moment_at=at or log.now(), person=person, reason=reason)
-            public, signature = who.sign(person.id, people_wire.AWARENESS.message(terms))
-            incidents.aware(log, terms, public=public, sign=lambda _: signature)
+            person, said, moment_at = person_of(log.state, who.person), self.typed(reason), at or log.now()
+            terms = incidents.awareness(
+                log, incident, moment, moment_at=moment_at, person=person, reason=said.reference
+            )
+            public, signature = who.sign(person.id, people_wire.AWARENESS.message(terms), said)
+            incidents.aware(log, terms, public=public, sign=lambda _: signature, keep=said.keep)
 
     def adopt_policy(self, who: Signing, *, reason: str) -> bool:
         """Adopt the policy file: at once when it only tightens, else once the `amend` quorum has signed for it."""
-        new = policies.read_file(self.policy_path)
-        with self.opened() as log:
-            old = _policy(log.state)
-            person = _person(log.state, who.person)
-            differences = change(old, new)
-            policies.require_adoptable(old, new)
-            if not differences:
-                return True
-            if not needs_quorum(differences):
-                policies.adopt(log, new, None)
-                return True
-            digest = policies.ask(log, new, differences)
-            role = who.role or approvals.role_for(log.state, log.state.dossiers[digest], person)
-            self._sign(log, digest, who, person, role, decision="approve", reason=reason)
-            return policies.adopt_cleared(log, new, digest)
+        return adopt_file(self, who, reason=reason)
 
     def clocks(self, incident: str) -> tuple[ClockRow, ...]:
         """The legal clocks of an incident for this project, and the regimes that do not apply and why."""
@@ -366,6 +335,7 @@ class Project:
     def bundle(self, permit: str, path: Path, *, old_size: int = 0) -> int:
         """Write a permit's bundle under a fresh checkpoint; returns its size in bytes."""
         with self.opened() as log:
+            log.renew(policy_of(log.state).freshness.permit_seconds / 2)
             log.publish()
             data = bundles.encode(permits.bundle(log, permit, old_size=old_size))
         path.write_bytes(data)
@@ -376,24 +346,12 @@ class Project:
         with self.opened() as log:
             if permit not in log.state.permits or permit in log.state.revoked:
                 raise MalformedInput(f"`{permit}` is not a permit that stands", help="`keyturn permit show`")
-            log.record(lambda stamp: ev.PermitRevoked(**stamp, permit=permit, reason=reason[:500]), actor=by[:100])
+            said = self.typed(reason[:500])
+            said.keep()
+            log.record(lambda stamp: ev.PermitRevoked(**stamp, permit=permit, reason=said.reference), actor=by[:100])
             log.publish()
 
     def write_trust(self, path: Path) -> None:
         """Write the trust file that a loading node pins; it remembers nothing yet."""
         own = trusts.read(self.home / "trust.json")
         trusts.write(trusts.Trust(own.genesis, own.founded, own.policy, trusts.Seen()), path)
-
-
-def _person(state: State, name: str) -> Person:
-    person = _policy(state).person(name)
-    if person is None:
-        known = ", ".join(each.id for each in _policy(state).people)
-        raise MalformedInput(f"`{name}` is not enrolled; enrolled are {known}", help="`keyturn person list`")
-    return person
-
-
-def _policy(state: State) -> Policy:
-    if state.current is None:
-        raise MalformedInput("no policy is adopted; nothing starts without one", help="`keyturn init`")
-    return state.current.policy

@@ -9,19 +9,26 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyturn.core.errors import Conflict, Unavailable
-from keyturn.core.terms import Instant
-from keyturn.flow.ports import Interrupted
+from keyturn.core.policy import Party
+from keyturn.core.terms import Digest, Instant
+from keyturn.flow.ports import Cosigned, Interrupted
 from keyturn.keys import keyfile
+from keyturn.ledger.blobs.store import BlobStore
+from keyturn.wire.blobs.blob import SALT_BYTES, Blob
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+WITNESS_SECONDS = 5.0
+"""How long all witnesses together may take to answer; whoever is late is asked again at the next checkpoint."""
 
 
 class SystemClock:
@@ -40,6 +47,28 @@ class RandomIds:
         return secrets.token_hex(16)
 
 
+def salted(data: bytes) -> Blob:
+    """The data under a fresh salt; nothing is kept yet."""
+    return Blob(secrets.token_bytes(SALT_BYTES), data)
+
+
+@dataclass(frozen=True, slots=True)
+class FileBlobs:
+    """The blobs of a project on disk; see the port."""
+
+    store: BlobStore
+
+    def keep(self, data: bytes) -> str:
+        """Salt it, make it durable, and return its reference."""
+        blob = salted(data)
+        self.store.put(blob)
+        return blob.reference
+
+    def erase(self, digest: Digest) -> bool:
+        """Delete it durably."""
+        return self.store.erase(digest)
+
+
 @dataclass(frozen=True, slots=True)
 class KeySigner:
     """A key of the governor's own, in its own process; `name` is the log's origin where it signs checkpoints."""
@@ -56,6 +85,23 @@ class KeySigner:
     def sign(self, message: bytes) -> bytes:
         """The Ed25519 signature over `message`."""
         return self.private.sign(message)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkWitnesses:
+    """The witnesses of a policy, asked over the network by C2SP tlog-witness; see the port."""
+
+    def cosign(
+        self, note: bytes, parties: Sequence[Party], *, size: int, prove: Callable[[int], tuple[bytes, ...]]
+    ) -> Cosigned:
+        """Ask all of them at once, for at most `WITNESS_SECONDS`."""
+        from keyturn.ledger.note import parse_vkey
+        from keyturn.ledger.witnessing.client import Asked, gather
+
+        asked = {party.id: Asked(tuple(map(parse_vkey, party.keys)), party.url, size) for party in parties}
+        found = gather(tuple(asked.values()), note, prove=prove, timeout_seconds=WITNESS_SECONDS)
+        reasons = {id(each.asked): each.reason for each in found.missing}
+        return Cosigned(found.note, {name: reasons[id(one)] for name, one in asked.items() if id(one) in reasons})
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
             "a loop of others makes the candidates of this project, and `keyturn run` cannot start it",
             help=f"`{waits.RUN_THE_LOOP}{context.there(args)} --shadow`, or `shadow=True` in a loop of your own",
         )
-    step = project.run(shadow=args.shadow, wait=args.wait, tell=context.teller(args))
+    step = project.run(shadow=args.shadow, wait=args.wait, standby=args.standby, tell=context.teller(args))
     if args.shadow and not isinstance(step, agenda.Halted):
         return _shadowed(args, project.state())
     return _stopped_at(args, project.state(), step)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyturn.cli import context
+from keyturn.cli.screen import count
 from keyturn.cli.screens import permit as screen
 from keyturn.cli.screens import trial as trials
 from keyturn.core.errors import MalformedInput
@@ -60,14 +61,19 @@ def log_export(args: argparse.Namespace) -> int:
     """Write this project's log into one file for an auditor."""
     from keyturn import app
 
-    found = app.export_log(context.project(args), Path(args.file))
+    found = app.export_log(context.project(args), Path(args.file), with_blobs=not args.without_blobs)
     if args.json:
         context.emit({"file": args.file, **_fields(found)})
         return 0
     sheet = context.sheet()
     sheet.line(f"{args.file}: {found.entries} entries under {found.checkpoints} checkpoints, {found.bytes} bytes")
     sheet.entry("rests on", found.genesis.removeprefix("sha256:"))
-    sheet.say("nothing is withheld: the names and the reasons that people typed are in it, in clear", "yellow")
+    if found.blobs:
+        said = f"{count(found.blobs, 'reason')} that people typed {'is' if found.blobs == 1 else 'are'} in it, in clear"
+        sheet.say(said, "yellow")
+    rest = "erased, lost, printed by a subject, or left out by `--without-blobs`"
+    more = f"{count(found.withheld, 'blob')} withheld: {rest}" if found.withheld else "nothing is withheld"
+    sheet.say(f"{more}; people's ids stand in its entries", "yellow")
     sheet.say(f"decide it again anywhere: `keyturn log replay {args.file} --trust FILE`")
     context.out(sheet)
     return 0
@@ -93,6 +99,7 @@ def _replay_export(args: argparse.Namespace) -> int:
     sheet.entry("checkpoints", f"{found.checkpoints} signed by the log's key")
     sheet.entry("log", safe(found.origin, 80))
     sheet.entry("rests on", safe(found.genesis.removeprefix("sha256:"), 66) or "nothing: no founding was read")
+    sheet.entry("blobs", f"{found.shown} shown, each what its entry names; {found.withheld} withheld")
     if found.simulated:
         sheet.say("SIMULATED PEOPLE: a demo; it is worth nothing outside one", "yellow")
     if not found.pinned:
@@ -107,7 +114,7 @@ def verify_log(args: argparse.Namespace) -> int:
     from keyturn import app
 
     trust = Path(args.trust) if args.trust else None
-    return _replayed(args, app.verify_log(Path(args.db), trust=trust, tell=context.teller(args)))
+    return _replayed(args, app.verify_log(args.db, trust=trust, tell=context.teller(args)))
 
 
 def _replayed(args: argparse.Namespace, found: Replay) -> int:

@@ -24,6 +24,7 @@ from keyturn.core.terms import Instant, Json
 
 if TYPE_CHECKING:
     from keyturn.app import Project, Signing
+    from keyturn.core.state import State
 
 V = TypeVar("V")
 WIDE_MAX = 110
@@ -54,12 +55,19 @@ def report(fault: KeyturnError, *, as_json: bool) -> int:
     """Say what was found and what to do, all of it; returns the exit code."""
     rows = reasons(fault)
     for message, help in rows:
-        print(f"error: {safe(message, 2000)}", file=sys.stderr)
+        print(f"error: {safe(_without_references(message), 2000)}", file=sys.stderr)
         if help:
             print(f"help: {safe(help, 1000)}", file=sys.stderr)
     if as_json:
         emit({"error": fault.message, "help": fault.help, "exit_code": fault.exit_code, "reasons": rows})
     return fault.exit_code
+
+
+def _without_references(message: str) -> str:
+    """An error speaks to people, and knows no project in which it could look a reference up."""
+    from keyturn import app
+
+    return app.shortened(message) if "withheld:" in message else message
 
 
 def reasons(fault: KeyturnError) -> list[tuple[str, str]]:
@@ -154,6 +162,12 @@ def emit(body: object) -> None:
     """Print one JSON object on one line; everything beyond ASCII is written as its number, so it cannot act."""
     sys.stdout.write(json.dumps(plain(body), ensure_ascii=True, sort_keys=True) + "\n")
     sys.stdout.flush()
+
+
+def emit_read(project: Project, state: State, body: Mapping[str, object]) -> None:
+    """Print one JSON object as the log has it, and under `words` what its references stand for: null where withheld."""
+    said = plain(body)
+    emit({**body, "words": project.reader(state).texts(said)})
 
 
 def plain(value: object) -> Json:

@@ -25,16 +25,14 @@ class _Axes:
     broken: float
 
 
-def lineage_text(
-    state: State, *, ungoverned: Series | None = None, colour: bool = True, width: int = WIDTH, witnessed: bool = False
-) -> str:
+def lineage_text(state: State, *, ungoverned: Series | None = None, colour: bool = True, width: int = WIDTH) -> str:
     """The lineage as lines of at most `width` columns; `ungoverned` adds a run of the same seed that nothing held.
 
     Each row of `ungoverned` holds `generation`, `score` and `broken`.
     """
     sheet = Sheet(width=width, paint=Paint(colour=colour))
     found = rail(state)
-    _head(sheet, state, found, witnessed=witnessed)
+    _head(sheet, state, found)
     axes = _axes(found, ungoverned or ())
     _titles(sheet, found)
     for place, point in enumerate(found.points):
@@ -51,14 +49,14 @@ def lineage_text(
     return sheet.text()
 
 
-def _head(sheet: Sheet, state: State, found: Rail, *, witnessed: bool) -> None:
+def _head(sheet: Sheet, state: State, found: Rail) -> None:
     name = safe(state.project.name, 40) if state.project else "no project"
     released = sum(1 for point in found.points if point.generation)
     refused = sum(1 for point in found.points if point.status == "rejected")
     proposed = len(found.points) - 1 if found.points else 0
     sheet.line(sheet.paint(f"lineage {name}", "bold") + f"   level {found.level}, as of {utc(state.last_at)}")
     sheet.line(f"{count(proposed, 'candidate')}: {released} released, {refused} refused")
-    words = banners(state, witnessed=witnessed)
+    words = banners(state)
     if words:
         sheet.line(sheet.paint(" · ".join(words), "yellow"))
     sheet.rule()

@@ -17,6 +17,7 @@ from keyturn.core.errors import MalformedInput
 from keyturn.core.events import EVENTS, to_json
 
 if TYPE_CHECKING:
+    from keyturn.app.reasons.checking import Kept
     from keyturn.cli.screen import Sheet
     from keyturn.core.events import Event
 
@@ -44,11 +45,11 @@ def log_list(args: argparse.Namespace) -> int:
     after = entries[-1][0] if entries and entries[-1][0] < last else None
     if args.json:
         events = [{"index": index, **to_json(event)} for index, event in entries]
-        context.emit({"items": events, "size": size, "next": after})
+        context.emit_read(project, project.logged(), {"items": events, "size": size, "next": after})
         return 0
-    sheet = context.sheet(lists=True)
+    sheet, reader = context.sheet(lists=True), project.reader(project.logged())
     for index, event in entries:
-        screen.line(sheet, index, event)
+        screen.line(sheet, index, reader.event(event))
     if after is not None:
         more = "more" if asked else f"{size - after - 1} more"
         sheet.line(f"… {more}: `keyturn log list {asked}--after {after}`")
@@ -90,14 +91,12 @@ def log_tiles(args: argparse.Namespace) -> int:
     """Write the static files of the log, only those that are new."""
     from keyturn.app.publishing import handing
 
-    done = handing.publish_tiles(context.project(args), Path(args.dir))
+    where, done = handing.publish_tiles(context.project(args), args.dir)
     if args.json:
-        context.emit({**_fields(done), "dir": args.dir, "witnessed": False})
+        context.emit({**_fields(done), "dir": where, "witnessed": False})
         return 0
     sheet = context.sheet()
-    sheet.line(
-        f"{sheet.paint('PUBLISHED', 'bold', 'green')}  {count(done.size, 'entry', 'entries')} in {safe(args.dir)}"
-    )
+    sheet.line(f"{sheet.paint('PUBLISHED', 'bold', 'green')}  {count(done.size, 'entry', 'entries')} in {safe(where)}")
     sheet.say(ALONE, "yellow")
     sheet.entry("new", f"{done.size - done.before} since {done.before}")
     sheet.entry("written", f"{count(done.files, 'file')}, {done.written} bytes; {done.pruned} partial ones removed")
@@ -159,11 +158,12 @@ def log_fsck(args: argparse.Namespace) -> int:
         raise MalformedInput(
             "`--rebuild` needs the folder that it is to make anew", help="`keyturn log fsck DIR --rebuild`"
         )
-    found = fsck.check_everything(context.project(args), Path(args.dir) if args.dir else None, rebuild=args.rebuild)
+    found = fsck.check_everything(context.project(args), args.dir, rebuild=args.rebuild, tidy=args.tidy)
     code = UNTRUSTED if found.problems else 0
     if args.json:
         body = {"entries": found.entries, "root": found.root_hex, "problems": found.problems, "rebuilt": found.rebuilt}
-        context.emit({"holds": not found.problems, **body, "dir": args.dir, "witnessed": False, "exit_code": code})
+        body |= {"dir": args.dir, "blobs": found.blobs}
+        context.emit({"holds": not found.problems, **body, "witnessed": False, "exit_code": code})
         return code
     sheet = context.sheet()
     word, tone = ("BROKEN", "red") if code else ("HOLDS", "green")
@@ -176,8 +176,71 @@ def log_fsck(args: argparse.Namespace) -> int:
         sheet.say(f"  help: {safe(each.help, 300)}", hang=4)
     sheet.entry("entries", str(found.entries))
     sheet.entry("root", found.root_hex)
+    if found.blobs is not None:
+        _blobs(sheet, found.blobs)
     if found.rebuilt is not None:
         sheet.entry("made anew", f"{count(found.rebuilt.files, 'file')}, {found.rebuilt.written} bytes")
+    context.out(sheet)
+    return code
+
+
+def _blobs(sheet: Sheet, kept: Kept) -> None:
+    sheet.entry("blobs", f"{kept.sound} sound, {kept.erased} erased on the record")
+    if kept.orphans:
+        said = f"{count(len(kept.orphans), 'file')} among the blobs that no entry names; no problem, `--tidy` deletes"
+        sheet.say(f"{said} what is an hour old", "dim", hang=4)
+    if kept.deleted:
+        sheet.entry("deleted", f"{count(len(kept.deleted), 'file')} that no entry named")
+
+
+def log_blob(args: argparse.Namespace) -> int:
+    """Show what an entry withholds, or write its exact bytes: 1 where it is erased or lost."""
+    from keyturn import app
+    from keyturn.cli.screens import blobs as screen
+
+    found = app.look(context.project(args), args.blob)
+    code = 0 if found.blob is not None else 1
+    text = found.blob.text if found.blob is not None else None
+    if args.out and found.blob is not None:
+        Path(args.out).write_bytes(found.blob.encoded)
+    if args.json:
+        body = {"digest": found.digest, "entries": found.entries, "state": found.state, "text": text}
+        context.emit({**body, "subjects_own_words": found.printed, "out": args.out, "exit_code": code})
+        return code
+    sheet = context.sheet()
+    where = ", ".join(map(str, found.entries))
+    tone = "green" if code == 0 else "red" if found.state == "lost" else "yellow"
+    sheet.line(f"{sheet.paint(found.state.upper(), 'bold', tone)}  {found.digest}, named by entry {where}")
+    if text is None:
+        why = "people cleared its erasure" if found.state == "erased" else "no entry says that it was erased"
+        sheet.say(f"withheld ({safe(found.digest, 15)}…): {why}")
+    elif args.out:
+        sheet.command(f"sha256sum {args.out}", "prints the digest that the entry names")
+    elif found.printed:
+        screen.printed(sheet, f"withheld:{found.digest}", text)
+    else:
+        screen.words(sheet, text)
+    context.out(sheet)
+    return code
+
+
+def log_erase(args: argparse.Namespace) -> int:
+    """Sign for erasing what an entry withholds: 0 when it is erased, 1 while more people are needed."""
+    from keyturn import app
+
+    project = context.project(args)
+    found = app.erase(project, context.signing(args), args.blob, reason=context.reason(args))
+    code = 0 if found.erased else 1
+    if args.json:
+        context.emit({"digest": found.digest, "dossier": found.dossier, "erased": found.erased, "exit_code": code})
+        return code
+    sheet = context.sheet()
+    if found.erased:
+        sheet.line(f"{sheet.paint('ERASED', 'bold', 'yellow')}  {found.digest}; its entries stand as they were")
+        sheet.say("copies, exports and backups that were made before still hold it: it is for people to delete them")
+    else:
+        sheet.say("signed and in the log; more people are needed before anything is deleted", "yellow")
+        sheet.command(f"keyturn log erase sha256:{found.digest[7:15]} --as PERSON --reason TEXT{context.there(args)}")
     context.out(sheet)
     return code
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keyturn.cli import context
 from keyturn.cli import dossier_screen as dossiers
@@ -18,31 +19,39 @@ from keyturn.core.events import to_json
 from keyturn.core.state import Dossier, State
 from keyturn.core.terms import Instant
 
+if TYPE_CHECKING:
+    from keyturn.app import Project
+
 
 def status(args: argparse.Namespace) -> int:
     """What waits for whom; the exit code is 6 while a halt stands, else 0."""
     from keyturn.cli.screens import status as screen
 
     project = context.project(args)
-    state, head, now = project.state(), project.head(), context.now()
+    state, head, now = _state(args, project), project.head(), context.now()
     step = waits.behind(state, now)
     what = waits.waiting(state, step, now)
     if args.json:
-        context.emit(_status_body(state, what, root=head.root_hex, witnessed=head.witnessed))
+        context.emit_read(project, state, _status_body(state, what, root=head.root_hex))
     else:
         sheet = context.sheet()
-        screen.show(sheet, state, what, now, root_hex=head.root_hex, witnessed=head.witnessed)
+        screen.show(sheet, state, what, now, root_hex=head.root_hex)
         context.out(sheet)
     return 6 if isinstance(step, agenda.Halted) else 0
 
 
-def _status_body(state: State, what: waits.Waiting, *, root: str, witnessed: bool) -> dict[str, object]:
+def _state(args: argparse.Namespace, project: Project) -> State:
+    """The state with people's words for a screen; exactly as it is logged for JSON, which tells both."""
+    return project.logged() if args.json else project.state()
+
+
+def _status_body(state: State, what: waits.Waiting, *, root: str) -> dict[str, object]:
     lineage = state.lineage
     return {
         "word": what.word,
         "waits_for": what.sentence,
         "next": [command for command, _ in what.commands],
-        "banners": waits.banners(state, witnessed=witnessed),
+        "banners": waits.banners(state),
         "generation": lineage.parent.number if lineage else None,
         "level": lineage.level if lineage else None,
         "pace": {"unaudited": lineage.unaudited, "unaudited_max": pace_bound(state)} if lineage else None,
@@ -51,8 +60,12 @@ def _status_body(state: State, what: waits.Waiting, *, root: str, witnessed: boo
         "candidates": {name: candidate.status for name, candidate in state.candidates.items()},
         "incidents": list(state.incidents),
         "revoked": state.revoked,
-        "log": {"size": state.size, "published": state.published, "root": root, "witnessed": witnessed},
+        "log": {"size": state.size, "published": state.published, "root": root, **_cosigned(state)},
     }
+
+
+def _cosigned(state: State) -> dict[str, object]:
+    return {"witnessed": state.is_witnessed, "witnessed_size": state.witnessed, "cosigners": state.cosigners}
 
 
 def find_dossier(state: State, prefix: str | None, now: Instant) -> Dossier:
@@ -80,7 +93,8 @@ def find_dossier(state: State, prefix: str | None, now: Instant) -> Dossier:
 
 def dossier_show(args: argparse.Namespace) -> int:
     """Everything that a decision rests on."""
-    state, now = context.project(args).state(), context.now()
+    project = context.project(args)
+    state, now = _state(args, project), context.now()
     dossier = find_dossier(state, args.dossier, now)
     if not args.json:
         sheet = context.sheet()
@@ -106,19 +120,30 @@ def dossier_show(args: argparse.Namespace) -> int:
         "document": dossier.document,
         "banners": waits.banners(state),
     }
-    context.emit(body)
+    context.emit_read(project, state, body)
     return 0
 
 
 def candidate_show(args: argparse.Namespace) -> int:
-    """What became of a candidate and why."""
-    state = context.project(args).state()
+    """What became of a candidate and why; on request what the subject printed when it made it."""
+    from keyturn.cli.screens import blobs
+
+    project = context.project(args)
+    state = _state(args, project)
     candidate = context.find("candidate", args.candidate, state.candidates, where="`keyturn lineage show`")
+    attempt = state.attempts.get(candidate.attempt)
+    reference = attempt.diagnostics if attempt is not None else ""
+    printed = project.reader(state).read(reference) if args.diagnostics else None
     if args.json:
-        context.emit({**_mapping(candidate), "banners": waits.banners(state)})
+        body = {**_mapping(candidate), "banners": waits.banners(state), "diagnostics": reference}
+        if args.diagnostics:
+            body["printed"] = printed
+        context.emit_read(project, state, body)
         return 0
     sheet = context.sheet()
     dossiers.candidate(sheet, state, candidate)
+    if args.diagnostics:
+        blobs.printed(sheet, reference, printed)
     context.out(sheet)
     return 0
 
@@ -224,15 +249,16 @@ def incident_show(args: argparse.Namespace) -> int:
     from keyturn.cli.screens import stop as screen
 
     project = context.project(args)
-    state, now = project.state(), context.now()
+    state, now = _state(args, project), context.now()
     about = context.find("incident", args.incident, state.incidents, where="`keyturn incident list`")
     clocks = project.clocks(about.id)
     if args.draft:
         Path(args.draft).write_text(project.draft(about.id), encoding="utf-8")
     if args.json:
         moments = {name: event.moment_at for name, event in about.moments.items()}
-        body = {**_mapping(about), "moments": moments, "clocks": clocks, "draft": args.draft}
-        context.emit({**body, "banners": waits.banners(state)})
+        said = {name: event.reason for name, event in about.moments.items()}
+        body = {**_mapping(about), "moments": moments, "reasons": said, "clocks": clocks, "draft": args.draft}
+        context.emit_read(project, state, {**body, "banners": waits.banners(state)})
         return 0
     sheet = context.sheet()
     screen.incident(sheet, state, about, clocks, now)

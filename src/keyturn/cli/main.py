@@ -122,6 +122,7 @@ def _run(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--wait", action="store_true", help="go on as soon as people have decided; ends without a warrant"
     )
+    made.add_argument("--standby", action="store_true", help="wait until no other governor lives, then take over")
 
 
 def _loop(made: argparse.ArgumentParser) -> None:
@@ -235,6 +236,7 @@ def _lineage(made: argparse.ArgumentParser) -> None:
 def _candidate(made: argparse.ArgumentParser) -> None:
     show = _verb(_verbs(made), "show", "what became of a candidate and why", LOOKING, "candidate_show")
     show.add_argument("candidate", metavar="CANDIDATE")
+    show.add_argument("--diagnostics", action="store_true", help="and what the subject printed, in its own words")
 
 
 def _trial(made: argparse.ArgumentParser) -> None:
@@ -275,12 +277,15 @@ def _log(made: argparse.ArgumentParser) -> None:
     again.add_argument("--trust", metavar="FILE", help="what you pinned, for an export")
     one = _verb(verbs, "export", "the whole log in one file, for an auditor", CHECKING, "log_export")
     one.add_argument("file", metavar="FILE", help="a new file: a plain tar archive")
+    one.add_argument("--without-blobs", action="store_true", help="withhold everything that entries only refer to")
 
 
 def _log_files(verbs: _Add) -> None:
     """What is made from the log for strangers, and checked."""
     one = _verb(verbs, "tiles", "write the log as static files (C2SP tlog-tiles), only what is new", LOGS, "log_tiles")
-    one.add_argument("dir", metavar="DIR", help="a new folder, or one where this log was published before")
+    one.add_argument(
+        "dir", metavar="DIR|S3URL", nargs="?", help="a folder or bucket (default: what operation.toml says)"
+    )
     one = _verb(verbs, "prove", "a standard proof that an entry is in the log (C2SP tlog-proof)", LOGS, "log_prove")
     one.add_argument("entry", metavar="INDEX|ID", help="its index, or the beginning of its id")
     one.add_argument("--out", metavar="FILE", help="write the proof, by custom `NAME.tlog-proof` (default: print it)")
@@ -292,8 +297,16 @@ def _log_files(verbs: _Add) -> None:
         "--vkey", metavar="VKEY", required=True, help="the log's verifier key: `log_key` in the trust file"
     )
     one = _verb(verbs, "fsck", "compute the log and its static files again", LOGS, "log_fsck")
-    one.add_argument("dir", metavar="DIR", nargs="?", help="where it was published (default: the log alone)")
+    one.add_argument("dir", metavar="DIR|S3URL", nargs="?", help="where it was published (default: the log alone)")
     one.add_argument("--rebuild", action="store_true", help="make the static files anew from the log")
+    one.add_argument("--tidy", action="store_true", help="delete blobs that no entry names, once they are an hour old")
+    what = "an entry's index or id, or `sha256:` and the beginning of a digest"
+    one = _verb(verbs, "blob", "show what an entry withholds", LOGS, "log_blob")
+    one.add_argument("blob", metavar="ENTRY|DIGEST", help=what)
+    one.add_argument("--out", metavar="FILE", help="write its exact bytes, which `sha256sum` alone checks")
+    one = _verb(verbs, "erase", "sign for erasing what an entry withholds, by quorum", LOGS, "log_erase")
+    one.add_argument("blob", metavar="ENTRY|DIGEST", help=what)
+    _person(one)
 
 
 def _verify(made: argparse.ArgumentParser) -> None:
@@ -305,8 +318,24 @@ def _verify(made: argparse.ArgumentParser) -> None:
     one.add_argument("--action", default="release", help="what is to be done (default release)")
     one.add_argument("--scope", help="where (default: the scope that permits name)")
     one = _verb(verbs, "log", "recompute a log's tree and decide it again", CHECKING, "verify_log")
-    one.add_argument("db", metavar="DB")
+    one.add_argument("db", metavar="DB", help="a file `log.db`, or the address of a database")
     one.add_argument("--trust", metavar="FILE", help="what you pinned")
+
+
+def _auditor(made: argparse.ArgumentParser) -> None:
+    from functools import partial
+
+    from keyturn.cli.auditing import grammar
+
+    grammar.fill(partial(_verb, _verbs(made)))
+
+
+def _witness(made: argparse.ArgumentParser) -> None:
+    from functools import partial
+
+    from keyturn.cli.witnessing import words
+
+    words.fill(partial(_verb, _verbs(made)))
 
 
 def _halt(made: argparse.ArgumentParser) -> None:
@@ -346,6 +375,8 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "incident": ("what went wrong, and which clocks run", _incident),
     "log": ("the only truth", _log),
     "verify": ("check what others hand over, offline", _verify),
+    "witness": ("cosign the logs of others, so that none can show two histories", _witness),
+    "auditor": ("a witness that decides everything again before it cosigns", _auditor),
     "init": ("found a project in a folder", _init),
     "key": ("people's keys", _key),
     "person": ("who may decide", _people),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keyturn.core.approval import refused_by
+from keyturn.core.approval import last_signature, refused_by, unwitnessed
 from keyturn.core.audit import pace_bound
 from keyturn.core.bounds import findings
 from keyturn.core.candidate import level_of
@@ -123,8 +123,16 @@ class Publish:
     """Put a status leaf on top and sign a checkpoint: something happened that others must be able to see."""
 
 
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """Have the newest head cosigned: a permit waits for it, and the policy lets no permit out before."""
+
+    lacking: tuple[str, ...]
+
+
 Step = (
     Publish
+    | Witness
     | Found
     | Improve
     | Try
@@ -177,7 +185,9 @@ def _founding(state: State, now: Instant) -> Step:
     if dossier is None:
         return Found(None)
     decision = decide(state, Request("FoundLineage", dossier.digest), now)
-    return Found(decision) if decision.cleared else Hold(dossier, decision)
+    if not decision.cleared:
+        return Hold(dossier, decision)
+    return _witnessing(state, dossier) or Found(decision)
 
 
 def _weigh(state: State, policy: Policy, candidate: Candidate, now: Instant) -> Step:
@@ -201,9 +211,17 @@ def _weigh(state: State, policy: Policy, candidate: Candidate, now: Instant) -> 
         return Seal(candidate.name)
     decision = decide(state, Request(request.name, dossier.digest, candidate.name), now)
     if decision.cleared:
-        return Release(candidate.name, decision)
+        return _witnessing(state, dossier) or Release(candidate.name, decision)
     incurable = refusals(decision.findings)
     return Reject(candidate.name, incurable) if incurable else Hold(dossier, decision)
+
+
+def _witnessing(state: State, dossier: Dossier) -> Step | None:
+    """What is left to do before a permit may rest on this dossier; None when nothing is (`unwitnessed`)."""
+    lacking = unwitnessed(state, dossier)
+    if not lacking:
+        return None
+    return Publish() if state.published <= last_signature(dossier) else Witness(lacking)
 
 
 def _train(state: State, lineage: Lineage, now: Instant) -> Step:

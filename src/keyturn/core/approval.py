@@ -122,6 +122,24 @@ def _own_separate(state: State, dossier: Dossier, policy: Policy, person: str) -
     return all(approval.event.person != person for approval in state.dossiers[warrant.dossier].approvals)
 
 
+def last_signature(dossier: Dossier) -> int:
+    """Where in the log the last decision on this dossier stands; the dossier itself, while nobody has decided."""
+    return max((approval.index for approval in dossier.approvals), default=dossier.index)
+
+
+def unwitnessed(state: State, dossier: Dossier) -> tuple[str, ...]:
+    """What keeps a permit from resting on this dossier: its signatures are not under a head that was witnessed enough.
+
+    Empty where the policy asks for no witnesses (design, section 6: a permit is issued only at *witnessed*).
+    """
+    if state.current is None or not state.current.policy.witnesses.required:
+        return ()
+    witnesses, last = state.current.policy.witnesses, last_signature(dossier)
+    if state.witnessed <= last:
+        return (f"the log is witnessed up to entry {state.witnessed}; the last signature is entry {last}",)
+    return witnesses.lacking(state.cosigners)
+
+
 def refused_by(state: State, dossier: Dossier, now: Instant) -> tuple[Approval, ...]:
     """The refusals that count: one is enough to end a dossier."""
     return tuple(a for a in dossier.approvals if not a.approve and not why_not(state, dossier, a, now))

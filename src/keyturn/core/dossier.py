@@ -11,10 +11,11 @@ from keyturn.core.programs import summary
 from keyturn.core.state import Candidate, Dossier, Lineage, State
 from keyturn.core.terms import Digest, Instant, Json
 
+UNWITNESSED = "the log has no witnesses: UNWITNESSED"
 UNCHECKED = (
     "weights are compared by digest and by behaviour only, not layer by layer",
     "no elicitation arm was run: a candidate that hides ability on purpose is not detected",
-    "the log has no witnesses: UNWITNESSED",
+    UNWITNESSED,
 )
 """What no part of this release looks at; every dossier says so."""
 
@@ -50,12 +51,12 @@ def release_dossier(
         "evidence": [_evidence(state, candidate, t) for t in _thresholds(state)],
         "claims_vs_verified": _claims(state, candidate),
         "findings": [finding.to_json() for finding in decision.findings],
-        "unchecked": list(UNCHECKED),
+        "unchecked": list(_unchecked(state)),
         "pace": _pace(lineage, state, level),
     }
     made = state.attempts.get(candidate.attempt)
     if made is not None and made.batches:
-        body |= {"programs": summary(state, made), "unchecked": [*UNCHECKED, *UNCHECKED_IN_A_LOOP]}
+        body |= {"programs": summary(state, made), "unchecked": [*_unchecked(state), *UNCHECKED_IN_A_LOOP]}
     return {**_frame(state, "ReleaseCandidate", candidate.name, nonce, now), **body}
 
 
@@ -84,6 +85,12 @@ def _frame(state: State, request: str, candidate: str, nonce: str, now: Instant)
         "origin": project.origin if project else "",
     }
     return frame
+
+
+def _unchecked(state: State) -> tuple[str, ...]:
+    """What nobody looked at; that the log has no witnesses is said where the policy asks for none."""
+    asks = state.current is not None and state.current.policy.witnesses.required > 0
+    return tuple(line for line in UNCHECKED if not (asks and line == UNWITNESSED))
 
 
 def _seats(row: GateRow | None) -> list[Json]:

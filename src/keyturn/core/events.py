@@ -115,7 +115,7 @@ class ProgramsJudged(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImprovementEnded(Event):
-    """An improve step is over: `produced`, or why not; what the subject printed is kept by digest only."""
+    """An improve step is over: `produced`, or why not; `diagnostics` refers to what the subject printed."""
 
     attempt: int
     outcome: str
@@ -377,6 +377,15 @@ class AwarenessSigned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlobErased(Event):
+    """A quorum cleared `amend`: what other entries named by `blob` is deleted; its digest stands for ever."""
+
+    blob: Digest
+    dossier: Digest
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StatusPublished(Event):
     """The last leaf under every published checkpoint: is the loop halted, what is revoked, which policy holds."""
 
@@ -386,6 +395,16 @@ class StatusPublished(Event):
     policy_version: int
     policy_digest: Digest
     simulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointWitnessed(Event):
+    """Independent parties cosigned the newest published head; `note` is that checkpoint with their signatures."""
+
+    size: int
+    root: str
+    parties: tuple[str, ...]
+    note: str
 
 
 EVENTS: dict[str, type[Event]] = {
@@ -421,7 +440,9 @@ EVENTS: dict[str, type[Event]] = {
         LoopResumed,
         IncidentOpened,
         AwarenessSigned,
+        BlobErased,
         StatusPublished,
+        CheckpointWitnessed,
     )
 }
 """Every event by its name in the log."""

@@ -141,7 +141,7 @@ def _programs_judged(state: State, event: ev.ProgramsJudged) -> State:
 
 
 def _improvement_ended(state: State, event: ev.ImprovementEnded) -> State:
-    ended = replace(_running(state, event), outcome=event.outcome, detail=event.detail)
+    ended = replace(_running(state, event), outcome=event.outcome, detail=event.detail, diagnostics=event.diagnostics)
     return replace(state, attempts=_with(state.attempts, event.attempt, ended))
 
 
@@ -340,16 +340,8 @@ def _loop_resumed(state: State, event: ev.LoopResumed) -> State:
 
 
 def _incident_opened(state: State, event: ev.IncidentOpened) -> State:
-    incident = Incident(
-        event.incident,
-        event.kind,
-        event.summary,
-        event.at,
-        event.attempt,
-        event.candidate,
-        event.facts,
-        event.exercise,
-    )
+    about = (event.summary, event.at, event.attempt, event.candidate, event.facts, event.exercise)
+    incident = Incident(event.incident, event.kind, *about)
     return replace(state, incidents=_with(state.incidents, event.incident, incident))
 
 
@@ -360,9 +352,21 @@ def _awareness_signed(state: State, event: ev.AwarenessSigned) -> State:
     return replace(state, incidents=_with(state.incidents, event.incident, aware), nonces=state.nonces | {event.id})
 
 
+def _blob_erased(state: State, event: ev.BlobErased) -> State:
+    _must(event.blob not in state.erased, event, "for the same blob twice")
+    return replace(state, erased=state.erased | {event.blob}, dossiers=_used(state, event.dossier))
+
+
 def _status_published(state: State, event: ev.StatusPublished) -> State:
     _must(event.counter == state.status_counter + 1, event, f"as number {event.counter}, out of turn")
     return replace(state, published=state.size + 1, status_counter=event.counter)
+
+
+def _checkpoint_witnessed(state: State, event: ev.CheckpointWitnessed) -> State:
+    _must(
+        event.size == state.published, event, f"about a head of {event.size} entries; {state.published} is the newest"
+    )
+    return replace(state, witnessed=event.size, cosigners=event.parties)
 
 
 _HANDLERS: dict[type[ev.Event], Callable[[State, Any], State]] = {
@@ -396,5 +400,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, Any], State]] = {
     ev.LoopResumed: _loop_resumed,
     ev.IncidentOpened: _incident_opened,
     ev.AwarenessSigned: _awareness_signed,
+    ev.BlobErased: _blob_erased,
     ev.StatusPublished: _status_published,
+    ev.CheckpointWitnessed: _checkpoint_witnessed,
 }

@@ -36,6 +36,7 @@ REQUESTS: Mapping[str, Gate] = {
     "AdoptPolicy": Gate.AMEND,
     "EnrolPerson": Gate.AMEND,
     "LowerLevel": Gate.AMEND,
+    "EraseBlob": Gate.AMEND,
     "IssueWarrant": Gate.TRAIN,
     "ReleaseCandidate": Gate.RELEASE,
     "ReplicateGeneration": Gate.REPLICATE,

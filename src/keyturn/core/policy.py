@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from keyturn.core.terms import Custody, Digest, Gate, Json, Tier
@@ -180,11 +180,43 @@ class Freshness:
 
 
 @dataclass(frozen=True, slots=True)
+class Party:
+    """Somebody who cosigns the log's heads: under which verifier keys (any of them will do), and where to ask.
+
+    Only an `independent` party, one that the operator does not run, ever counts. An `auditor` also decides every event
+    again before it cosigns.
+    """
+
+    id: str
+    keys: tuple[str, ...]
+    url: str
+    independent: bool
+    auditor: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Witnesses:
-    """How many independent parties must cosign the log, and whether it may go without."""
+    """How many independent parties must cosign the log, how many of them auditors, and whether it may go without."""
 
     required: int
     allow_unwitnessed: bool
+    auditors: int = 0
+    parties: tuple[Party, ...] = ()
+
+    def counted(self, cosigned: Collection[str]) -> tuple[str, ...]:
+        """The ids of those among the cosigners who count: independent parties that this policy names."""
+        return tuple(party.id for party in self.parties if party.independent and party.id in cosigned)
+
+    def lacking(self, cosigned: Collection[str]) -> tuple[str, ...]:
+        """What is missing when these parties cosigned, in plain words; empty when it is enough."""
+        counted = self.counted(cosigned)
+        auditing = [party.id for party in self.parties if party.auditor and party.id in counted]
+        rows = ((self.required, counted, "witnesses"), (self.auditors, auditing, "auditors"))
+        return tuple(
+            f"{len(there)} of {wanted} independent {what} cosigned"
+            for wanted, there, what in rows
+            if len(there) < wanted
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from keyturn.core.policy import GateRow, Level, Loop, Policy, Seat, Suite, Threshold, Tripwire
+from keyturn.core.policy import GateRow, Level, Loop, Policy, Seat, Suite, Threshold, Tripwire, Witnesses
 from keyturn.core.policy_prose import explain
 from keyturn.core.terms import Custody, Gate
 
@@ -299,8 +299,15 @@ def _bounds(old: Policy, new: Policy) -> Iterator[Difference]:
         yield from _smaller(f"freshness.{name}", getattr(old.freshness, name), getattr(new.freshness, name), what)
     before, after = old.witnesses, new.witnesses
     yield from _greater("witnesses.required", before.required, after.required, "how many must cosign the log")
+    yield from _greater("witnesses.auditors", before.auditors, after.auditors, "how many of them must be auditors")
+    yield from _rows("witnesses.parties", _parties(before), _parties(after))
     path, why = "witnesses.allow_unwitnessed", "whether the log may go without witnesses"
     yield from _switched(path, before.allow_unwitnessed, after.allow_unwitnessed, tight=False, why=why)
+
+
+def _parties(witnesses: Witnesses) -> dict[str, object]:
+    """Whoever is named may come to count, so that any change of them might loosen."""
+    return {party.id: party for party in witnesses.parties}
 
 
 def _loop(old: Loop | None, new: Loop | None) -> Iterator[Difference]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keyturn.core.keys.public import same_secret
+from keyturn.core.keys.vkey import read_vkey
 from keyturn.core.policy import GateRow, Loop, Person, Policy, seated
 from keyturn.core.terms import Custody, Gate
 
@@ -40,14 +42,7 @@ def contradictions(policy: Policy) -> list[Problem]:
         found += _loop_problems(policy, policy.loop)
     for number, row in enumerate(policy.gates):
         found += _gate_problems(policy, row, f"gates[{number}]")
-    if not policy.witnesses.allow_unwitnessed:
-        found.append(
-            Problem(
-                "witnesses.allow_unwitnessed",
-                "no witness is required and `allow_unwitnessed` is not true; no permit could ever be issued",
-                "set `allow_unwitnessed = true`; every screen will then say UNWITNESSED",
-            )
-        )
+    found += _witness_problems(policy)
     for number, person in enumerate(policy.people):
         found += _key_problems(policy, person, f"people[{number}]")
     return found
@@ -57,6 +52,11 @@ def _duplicates(policy: Policy) -> list[Problem]:
     lists: dict[str, list[str]] = {
         "people": [person.id for person in policy.people],
         "people.keys": [same_secret(key.public) for person in policy.people for key in person.keys],
+        "witnesses.parties": [party.id for party in policy.witnesses.parties],
+        "witnesses.parties.keys": _secrets(policy),
+        "witnesses.parties.keys.names": [
+            name for party in policy.witnesses.parties for name in {read_vkey(key).name for key in party.keys}
+        ],
         "subject.files": [rule.name for rule in policy.subject.files],
         "charter": [clause.clause for clause in policy.charter],
         "suites": [suite.id for suite in policy.suites],
@@ -177,6 +177,30 @@ def _separation_problems(policy: Policy, row: GateRow, path: str) -> list[Proble
         return []
     message = f"`separate_warrant` asks for {needed} distinct persons for warrant and release; only {able} could sit"
     return [Problem(f"{path}.quorum", message, "enrol more people, or set `separate_warrant = false`")]
+
+
+def _witness_problems(policy: Policy) -> list[Problem]:
+    """A number that nobody could reach, a promise taken back in the next line, or one key behind two parties."""
+    witnesses, path, found = policy.witnesses, "witnesses", []
+    if not witnesses.required and not witnesses.allow_unwitnessed:
+        message = "no witness is required and `allow_unwitnessed` is not true; no permit could ever be issued"
+        help = "set `allow_unwitnessed = true`; every screen will then say UNWITNESSED"
+        found.append(Problem(f"{path}.allow_unwitnessed", message, help))
+    if witnesses.required and witnesses.allow_unwitnessed:
+        message = f"{witnesses.required} witness(es) are required, and `allow_unwitnessed` takes that back"
+        found.append(Problem(f"{path}.allow_unwitnessed", message, "remove it, or set `required = 0`"))
+    if witnesses.auditors > witnesses.required:
+        message = f"{witnesses.auditors} auditors are asked for among {witnesses.required} witnesses"
+        found.append(Problem(f"{path}.auditors", message, "ask for no more auditors than witnesses"))
+    for lack in witnesses.lacking([party.id for party in witnesses.parties]):
+        message = f"if all cosigned, {lack}: nobody could meet this"
+        found.append(Problem(f"{path}.parties", message, "name more independent parties, or ask for fewer"))
+    return found
+
+
+def _secrets(policy: Policy) -> list[str]:
+    """The key of every party in one spelling, so that one secret cannot count as two witnesses."""
+    return [base64.b64encode(read_vkey(key).raw).decode() for party in policy.witnesses.parties for key in party.keys]
 
 
 def _key_problems(policy: Policy, person: Person, path: str) -> list[Problem]:

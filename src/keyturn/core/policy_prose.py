@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from keyturn.core.policy import GateRow, Level, Loop, Policy, Threshold
+from keyturn.core.policy import GateRow, Level, Loop, Policy, Threshold, Witnesses
 from keyturn.core.terms import Custody, Gate
 
 _NO_ROW: Final = "cannot be opened: the policy has no row for it"
@@ -40,6 +40,7 @@ def explain(policy: Policy) -> tuple[str, ...]:
         *(f"The charter says, in `{clause.clause}`: {clause.text}" for clause in policy.charter),
         *(_pace(level) for level in policy.levels),
         *_running(policy),
+        *_witnesses(policy.witnesses),
         *_loop(policy.loop),
         *_tripwires(policy),
         *_people(policy),
@@ -120,6 +121,18 @@ def _running(policy: Policy) -> Iterator[str]:
         f"Evidence counts for {_time(policy.freshness.evidence_seconds)}; a permit is accepted on a head of the log "
         f"that is at most {_time(policy.freshness.permit_seconds)} old."
     )
+
+
+def _witnesses(witnesses: Witnesses) -> Iterator[str]:
+    if witnesses.required:
+        auditing = f", {witnesses.auditors} of them auditing every event" if witnesses.auditors else ""
+        yield (
+            f"No permit is issued or used until {witnesses.required} independent parties have cosigned the log's head"
+            f"{auditing}."
+        )
+    for party in witnesses.parties:
+        who = "independent" if party.independent else "the operator's own, which never counts"
+        yield f"`{party.id}` {'audits and cosigns' if party.auditor else 'cosigns'} the log ({who}), at {party.url}."
 
 
 def _loop(loop: Loop | None) -> Iterator[str]:

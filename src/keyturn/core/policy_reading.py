@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from keyturn.core.errors import MalformedInput
 from keyturn.core.keys.public import read_ssh
+from keyturn.core.keys.vkey import read_vkey
 from keyturn.core.policy import (
     Applicability,
     Clause,
@@ -23,6 +24,7 @@ from keyturn.core.policy import (
     Key,
     Level,
     Loop,
+    Party,
     Person,
     Policy,
     SandboxLimits,
@@ -43,6 +45,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 PUBLIC = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
+URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}(/[A-Za-z0-9._~/-]{0,200})?")
 KINDS = ("limit", "capability", "claim")
 REFERENCES = ("parent", "audited", "founder")
 PROTECT = ("evolve-blocks", "nothing")
@@ -323,12 +326,26 @@ def _freshness(t: _Table) -> Freshness:
 
 
 def _witnesses(t: _Table) -> Witnesses:
-    # Cosigning witnesses are not built yet: a policy that asks for them must not be adopted and then not obeyed.
-    required = t.whole("required", 0, 1000)
-    if required:
-        t.fault(
-            "required",
-            f"`required` is {required}; cosigning witnesses are not built yet, so no permit could ever be issued",
-            "set `required = 0`; every screen will then say UNWITNESSED",
-        )
-    return Witnesses(required, t.flag("allow_unwitnessed", False))
+    return Witnesses(
+        required=t.whole("required", 0, 50),
+        allow_unwitnessed=t.flag("allow_unwitnessed", False),
+        auditors=t.whole("auditors", 0, 50, 0),
+        parties=t.tables("parties", _party, optional=True),
+    )
+
+
+def _party(t: _Table) -> Party:
+    party = Party(
+        id=t.text("id", pattern=NAME),
+        keys=t.texts("keys"),
+        url=t.text("url", pattern=URL),
+        independent=t.flag("independent", False),
+        auditor=t.flag("auditor", False),
+    )
+    for key in party.keys:
+        try:
+            if not read_vkey(key).is_cosigner:
+                t.fault("keys", f"`{key[:80]}` signs notes, not other people's logs", "copy a witness's own key")
+        except MalformedInput as fault:
+            t.fault("keys", fault.message, fault.help)
+    return party

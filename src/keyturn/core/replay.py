@@ -21,6 +21,7 @@ from keyturn.core.finding import REQUESTS, Finding, Request
 from keyturn.core.lawful.gates import (
     SHADOW,
     Check,
+    blob_erased,
     body,
     candidate_released,
     gate_decided,
@@ -205,11 +206,25 @@ def _status_published(state: State, event: ev.StatusPublished) -> Iterator[Check
     yield event.simulated is demo, f"it says simulated: {event.simulated}; a demo: {demo}"
 
 
+def _checkpoint_witnessed(state: State, event: ev.CheckpointWitnessed) -> Iterator[Check]:
+    """As many as the policy asks for, none of them its operator's; that they signed, `ledger.history` checks."""
+    policy = state.current.policy if state.current else None
+    if policy is None:
+        yield False, "there is no policy that names witnesses"
+        return
+    counted = policy.witnesses.counted(event.parties)
+    yield bool(counted), "no independent party that the policy names cosigned it"
+    yield counted == event.parties, "it names parties that do not count, or in another order"
+    for lack in policy.witnesses.lacking(event.parties):
+        yield False, lack
+
+
 _CHECKS: Mapping[type[ev.Event], Callable[[State, Any], Iterable[Check]]] = {
     ev.PolicyAdopted: policy_adopted,
     ev.LineageFounded: lineage_founded,
     ev.WarrantIssued: warrant_issued,
     ev.LoopResumed: loop_resumed,
+    ev.BlobErased: blob_erased,
     ev.GateDecided: gate_decided,
     ev.DossierSealed: _dossier_sealed,
     ev.ImprovementStarted: _improvement_started,
@@ -230,4 +245,5 @@ _CHECKS: Mapping[type[ev.Event], Callable[[State, Any], Iterable[Check]]] = {
     ev.HaltUnproven: _halt_settled,
     ev.IncidentOpened: _incident_opened,
     ev.StatusPublished: _status_published,
+    ev.CheckpointWitnessed: _checkpoint_witnessed,
 }

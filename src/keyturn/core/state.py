@@ -99,6 +99,7 @@ class Attempt:
     started_at: Instant
     outcome: str = ""
     detail: str = ""
+    diagnostics: str = ""
     candidate: str = ""
     batches: int = 0
     batch_open: bool = True
@@ -221,7 +222,8 @@ class State:
     """Everything that follows from the log so far; `size` is the number of events folded.
 
     `noteworthy` is the size after the last event that people or loading nodes must learn of, `published` the size
-    under the last published status.
+    under the last published status, `witnessed` the size of the newest head of which the log knows that independent
+    parties cosigned it, as many as the policy of that moment asked for; `cosigners` are those who did.
     """
 
     size: int = 0
@@ -240,9 +242,12 @@ class State:
     halts: tuple[Halt, ...] = ()
     incidents: Mapping[str, Incident] = field(default_factory=dict)
     nonces: frozenset[str] = frozenset()
+    erased: frozenset[Digest] = frozenset()
     noteworthy: int = 0
     published: int = 0
     status_counter: int = 0
+    witnessed: int = 0
+    cosigners: tuple[str, ...] = ()
 
     @property
     def current(self) -> Adopted | None:
@@ -253,6 +258,17 @@ class State:
     def halt(self) -> Halt | None:
         """The first halt that no quorum has lifted yet."""
         return next((halt for halt in self.halts if not halt.resumed), None)
+
+    @property
+    def is_witnessed(self) -> bool:
+        """Whether independent parties cosigned the newest published head; otherwise screens say UNWITNESSED."""
+        return bool(self.cosigners) and self.witnessed == self.published
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing happened since the last published status but that it was witnessed."""
+        after = self.size - self.published
+        return self.published > 0 and (after == 0 or (after == 1 and self.witnessed == self.published))
 
     @property
     def warrant(self) -> Warrant | None:

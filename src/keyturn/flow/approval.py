@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from keyturn.core.approval import artifact_of, row_of, why_not
 from keyturn.core.dossier import as_request
 from keyturn.core.errors import MalformedInput, UntrustedInput
@@ -63,10 +65,20 @@ def role_for(state: State, dossier: Dossier, person: Person) -> str:
     return fitting[0]
 
 
-def give(log: Log, said: ApprovalTerms, *, public: str, sign: leaf.Sign) -> None:
-    """Add the signed decision; one that would not count is refused with the reason, and nothing is written."""
+def give(
+    log: Log, said: ApprovalTerms, *, public: str, sign: leaf.Sign, keep: Callable[[], None] = lambda: None
+) -> None:
+    """Add the signed decision; one that would not count is refused with the reason, and nothing is written.
+
+    `keep` makes durable what the decision's reason refers to; it is called before the entry is written.
+    """
     data = leaf.encode_approval(said, public=public, sign=sign)
-    log.append_signed(data, require=lambda: _require_counts(log, said, data))
+
+    def require() -> None:
+        _require_counts(log, said, data)
+        keep()
+
+    log.append_signed(data, require=require)
 
 
 def _require_counts(log: Log, said: ApprovalTerms, data: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from keyturn.core.errors import MalformedInput
 from keyturn.core.policy import Person
 from keyturn.core.state import Generation
@@ -30,6 +32,8 @@ def review(log: Log, generation: Generation, *, person: Person, role: str, reaso
     )
 
 
-def audit(log: Log, terms: AuditTerms, *, public: str, sign: leaf.Sign) -> None:
-    """Add the signed review to the log."""
-    log.append_signed(leaf.encode_audit(terms, public=public, sign=sign))
+def audit(
+    log: Log, terms: AuditTerms, *, public: str, sign: leaf.Sign, keep: Callable[[], None] = lambda: None
+) -> None:
+    """Add the signed review to the log, after `keep` made durable what its reason refers to."""
+    log.append_signed(leaf.encode_audit(terms, public=public, sign=sign), require=keep)

@@ -11,7 +11,7 @@ from keyturn.core.policy import Policy
 from keyturn.core.state import Lineage, State
 from keyturn.core.terms import Digest
 from keyturn.flow.log import Log
-from keyturn.flow.ports import Artifacts, Halter, Improver, Latch, Trials
+from keyturn.flow.ports import Artifacts, Blobs, Halter, Improver, Latch, Trials
 from keyturn.verify.trust import Trust
 from keyturn.wire.digest import sha256
 
@@ -25,6 +25,7 @@ class Governor:
     trials: Trials
     halter: Halter
     artifacts: Artifacts
+    blobs: Blobs
     latch: Latch
     bank_key: bytes
     trust: Callable[[], Trust]

@@ -17,12 +17,15 @@ from keyturn.flow.governor import Governor
 from keyturn.flow.incident import halting
 from keyturn.flow.log import Fact, Log
 from keyturn.flow.ports import Alarm, Halter, Latch
+from keyturn.wire.blobs.blob import referred
 
 TRIES_MAX = 20
 TRACE_SECONDS = 2.0
 """How long an interrupted step waits for the record of the halt that interrupted it."""
 
+REASON_MAX = 500
 STOPPED = "STOPPED"
+_UNREAD = "a person's halt"
 LATCHED = re.compile(r"(?:(h-[0-9a-f]{8}(?:-[0-9]+)?) )?([^:]*(?::[^ :][^:]*)*): (.*)", re.DOTALL)
 """What a latch says: the halt's name, who asked for it, and why."""
 
@@ -48,22 +51,34 @@ def record_or_trip(governor: Governor, facts: Sequence[Fact], alarms: Sequence[A
     return True
 
 
-def act(halter: Halter, latch: Latch, *, by: str, reason: str, name: str = "") -> ev.Document:
+def act(
+    halter: Halter, latch: Latch, *, by: str, reason: str, name: str = "", keep: Callable[[bytes], str] | None = None
+) -> ev.Document:
     """Kill, latch, and kill what slipped in between; needs no log, so it works without one.
 
-    The receipt names the halt that the latch stands for, so that log and latch speak of the same one.
+    The receipt names the halt that the latch stands for, so that log and latch speak of the same one, and says `why`.
+    `keep` takes what a person typed out of both, and leaves a reference; without it `reason` is none of their words.
     """
-    first = halter.halt_all(reason)
+    first = halter.halt_all(_UNREAD if keep else reason)
+    why = _kept(keep, reason) if keep else reason
     # A crash from here on leaves the latch: nothing is launched, and the next start records the halt.
-    unlatched = _latch(latch, f"{name or _name()} {by}: {reason}")
-    second = halter.halt_all(reason)  # whatever was being launched while the latch was being set
+    unlatched = _latch(latch, f"{name or _name()} {by}: {why}")
+    second = halter.halt_all(why)  # whatever was being launched while the latch was being set
     nothing_new = second.get("state") == STOPPED and second.get("processes_before") in (0, None)
-    receipt = {**(first if nothing_new else second), "halt": _read(latch.reason() or "")[0] or name}
+    receipt = {**(first if nothing_new else second), "halt": _read(latch.reason() or "")[0] or name, "why": why}
     if not unlatched:
         return receipt
     known = receipt.get("unknown")
     unknown: list[Json] = [*known, unlatched] if isinstance(known, list) else [unlatched]
     return {**receipt, "state": "UNPROVEN", "unknown": unknown}
+
+
+def _kept(keep: Callable[[bytes], str], reason: str) -> str:
+    """The reference to what somebody typed; what cannot be kept is given up, because a halt waits for no disk."""
+    try:
+        return keep(reason[:REASON_MAX].encode("utf-8", "replace")) if reason.strip() else ""
+    except (OSError, KeyturnError) as fault:
+        return f"what was typed could not be kept: {fault}"
 
 
 def _latch(latch: Latch, why: str) -> str:
@@ -147,10 +162,12 @@ def record_latched(governor: Governor) -> None:
                 record(governor.log, by=standing.by, reason=standing.reason, receipt=receipt)
     elif why is not None:
         name, by, reason = _read(why)
+        if not by.startswith("tripwire:") and reason.strip() and referred(reason) is None:
+            reason = governor.blobs.keep(reason.encode())  # latched by a release that still latched what was typed
         if any(halt.id == name and halt.resumed for halt in governor.state.halts):
             governor.latch.clear()
         else:
-            receipt = {**governor.halter.halt_all(why), "halt": name}
+            receipt = {**governor.halter.halt_all(reason), "halt": name, "why": reason}
             record(governor.log, by=by, reason=reason, receipt=receipt)
 
 

@@ -26,6 +26,8 @@ from keyturn.wire import artifact, canonical
 from keyturn.wire.digest import sha256
 
 CLAIM_FIGURES_MAX = 32
+DIAGNOSTICS_BYTES_MAX = 1 << 20
+"""How much is kept of what a subject printed: the end of it."""
 FIGURE = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
@@ -164,6 +166,8 @@ def _outcome(governor: Governor, step: Improve, result: Improved) -> list[Fact]:
     stray = _strayed(governor, step, rows) if result.outcome == "produced" else ""
     if stray:
         result = replace(result, outcome="refused", detail=stray)
+    # Kept before it is logged: a crash here leaves blobs and files that nothing names, and the step is done again.
+    printed = governor.blobs.keep(result.diagnostics[-DIAGNOSTICS_BYTES_MAX:]) if result.diagnostics else ""
     facts: list[Fact] = [
         *_closing(governor, step),
         lambda stamp: ev.ImprovementEnded(
@@ -174,14 +178,13 @@ def _outcome(governor: Governor, step: Improve, result: Improved) -> list[Fact]:
             cpu_seconds=round(result.cpu_seconds, 3),
             wall_seconds=round(result.wall_seconds, 3),
             processes_left=result.processes_left,
-            diagnostics=sha256(result.diagnostics) if result.diagnostics else "",
+            diagnostics=printed,
         ),
     ]
     name = ""
     if result.outcome == "produced":
         root = artifact.root(files)
         name = f"c{step.attempt}-{root[7:11]}"
-        # Stored before it is logged: a crash here leaves files that nothing names, and the step is done again.
         governor.artifacts.put(root, result.files)
         facts.append(_proposal(governor, step, name, root, rows, claim_of(result.claim)))
     facts += alarm_facts(governor, result.alarms, attempt=step.attempt, candidate=name)

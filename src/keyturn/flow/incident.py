@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from keyturn.core import events as ev
 from keyturn.core.errors import MalformedInput
@@ -116,6 +116,8 @@ def awareness(log: Log, incident: str, moment: str, *, moment_at: int, person: P
     )
 
 
-def aware(log: Log, terms: AwarenessTerms, *, public: str, sign: leaf.Sign) -> None:
-    """Record that a person signed a moment for an incident; the leaf is their statement."""
-    log.append_signed(leaf.encode_awareness(terms, public=public, sign=sign))
+def aware(
+    log: Log, terms: AwarenessTerms, *, public: str, sign: leaf.Sign, keep: Callable[[], None] = lambda: None
+) -> None:
+    """Record that a person signed a moment for an incident, after `keep` made durable what its reason refers to."""
+    log.append_signed(leaf.encode_awareness(terms, public=public, sign=sign), require=keep)

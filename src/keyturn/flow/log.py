@@ -14,10 +14,10 @@ from keyturn.core import events as ev
 from keyturn.core.errors import Conflict, UntrustedInput, invariant
 from keyturn.core.state import State
 from keyturn.core.terms import Digest, Instant
-from keyturn.flow.ports import Clock, Ids, Signer
+from keyturn.flow.ports import Clock, Ids, Signer, Witnessing
 from keyturn.ledger import checkpoint, note
 from keyturn.ledger.history import History, keyring
-from keyturn.ledger.store import Head, Store
+from keyturn.ledger.stores.port import Head, LogStore
 from keyturn.wire import leaf
 
 RECORD_TRIES_MAX = 20
@@ -50,7 +50,7 @@ Fact = Callable[[Stamp], ev.Event]
 class Log:
     """The log of one project, with the service key that states facts and the log key that signs checkpoints."""
 
-    store: Store
+    store: LogStore
     service: Signer
     log_key: note.Signer | None
     clock: Clock
@@ -59,25 +59,27 @@ class Log:
     head: Head
     permits: dict[str, int]
     policies: list[int]
+    witnessing: Witnessing | None = None
 
     @classmethod
     def open(
         cls,
-        store: Store,
+        store: LogStore,
         *,
         service: Signer,
         log_key: note.Signer | None,
         clock: Clock,
         ids: Ids,
         earlier: Log | None = None,
+        witnessing: Witnessing | None = None,
     ) -> Log:
         """The log as it stands, read and checked from its first leaf.
 
         What an `earlier` reading in this process checked is not checked again, if its root still stands in the store.
         """
-        log = cls(store, service, log_key, clock, ids, History(), Head.empty(), {}, [])
+        log = cls(store, service, log_key, clock, ids, History(), Head.empty(), {}, [], witnessing)
         if earlier is not None and _still_stands(store, earlier.head):
-            log.history.state, log.head = earlier.state, earlier.head
+            log.history, log.head = earlier.history.branch(), earlier.head
             log.permits, log.policies = dict(earlier.permits), list(earlier.policies)
         log.refresh()
         return log
@@ -138,16 +140,77 @@ class Log:
             )
 
     def publish(self) -> State:
-        """End the log with a status leaf and sign a checkpoint over it; a crash in between is made good here."""
+        """End the log with a status leaf, sign a checkpoint over it and have it witnessed, as far as witnesses answer.
+
+        A crash in between is made good here. Whether the policy's witnesses were enough, `state.witnessed` says.
+        """
         for _ in range(RECORD_TRIES_MAX):
-            if self.state.size > 0 and self.state.published == self.state.size:
+            if self.state.settled:
                 break
             try:
                 self.append(self._status)
             except Conflict:
                 self.refresh()
         self.sign_published()
+        if self.state.witnessed < self.state.published:
+            self.witness()
         return self.state
+
+    def witness(self) -> tuple[str, ...]:
+        """Ask the policy's witnesses to cosign the newest signed head, and record it once they are enough.
+
+        Returns what is missing, in plain words with why somebody is silent; empty when the log has recorded enough.
+        Nothing depends on a crash here: cosignatures that were not kept are given again.
+        """
+        policy, saved = self.state.current, self.store.checkpoint()
+        parties = policy.policy.witnesses.parties if policy else ()
+        if policy is None or saved is None or not parties:
+            return ()
+        head = checkpoint.parse_body(saved)
+        if self.witnessing is None or head.size != self.state.published:
+            return ("the newest head is not signed yet",)
+        known, store = self.state.witnessed, self.store
+        asked = self.witnessing.cosign(
+            saved, parties, size=known, prove=lambda old: store.prove_consistency(old, head.size)
+        )
+        store.save_checkpoint(head.size, head.root, asked.note)
+        cosigned = checkpoint.cosigners(asked.note, self.log_verifier, parties)
+        counted, lacking = policy.policy.witnesses.counted(cosigned), policy.policy.witnesses.lacking(cosigned)
+        if counted and not lacking:
+            self._record_witnessed(head, counted, asked.note)
+        return (*lacking, *(f"`{name}` is silent: {why}" for name, why in asked.silent.items() if lacking))
+
+    def _record_witnessed(self, head: checkpoint.Checkpoint, counted: tuple[str, ...], data: bytes) -> None:
+        """Note in the log that its head was witnessed, unless a newer one was published meanwhile."""
+        text = data.decode("utf-8")
+        for _ in range(RECORD_TRIES_MAX):
+            if self.state.published != head.size or self.state.witnessed >= head.size:
+                return
+            try:
+                self.append(
+                    lambda stamp: ev.CheckpointWitnessed(
+                        **stamp, size=head.size, root=head.root.hex(), parties=counted, note=text
+                    )
+                )
+            except Conflict:
+                self.refresh()
+
+    def shown(self) -> bytes | None:
+        """The newest checkpoint that may be shown to others: signed, and witnessed where the policy asks for it."""
+        policy = self.state.current
+        if policy is None or not policy.policy.witnesses.required:
+            return self.store.checkpoint()
+        witnesses = policy.policy.witnesses
+        for data in reversed(self.store.checkpoints()):
+            if not witnesses.lacking(checkpoint.cosigners(data, self.log_verifier, witnesses.parties)):
+                return data
+        return None
+
+    @property
+    def log_verifier(self) -> note.Verifier:
+        """The key that signs this log's heads."""
+        invariant(self.state.project is not None, "a log that is founded has a key")
+        return note.parse_vkey(self.state.project.log_key if self.state.project else "")
 
     def renew(self, seconds: float) -> None:
         """Publish a fresh status when the last one is older than this, so that what rests on it still loads."""
@@ -155,7 +218,7 @@ class Log:
         last = leaf.decode(self.store.leaf(size - 1), keyring(self.state)).at if size else 0
         if self.now() - last > seconds * 1000:
             self.record(self._status)
-            self.sign_published()
+            self.publish()
 
     def sign_published(self) -> None:
         """Sign the checkpoint that ends in the last status, where a crash came between the two."""
@@ -170,12 +233,11 @@ class Log:
 
     def _write(self, leaves: list[bytes]) -> State:
         # Checked before it is durable: what could not be read back must never be written.
-        ahead = History()
-        ahead.state = self.state
+        ahead = self.history.branch()
         events = [ahead.read(data) for data in leaves]
         first = self.state.size
         self.head = self.store.append(leaves, expected=self.head)
-        self.history.state = ahead.state
+        self.history = ahead
         for index, event in enumerate(events, first):
             self._index(event, index)
         return self.state
@@ -217,5 +279,5 @@ class Log:
         self.store.save_checkpoint(head.size, head.root, checkpoint.sign(said, key))
 
 
-def _still_stands(store: Store, head: Head) -> bool:
+def _still_stands(store: LogStore, head: Head) -> bool:
     return head.size <= store.head().size and store.root_at(head.size) == head.root

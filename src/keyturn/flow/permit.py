@@ -106,14 +106,14 @@ def bundle(log: Log, permit: str, *, old_size: int = 0) -> Bundle:
     log.refresh()  # somebody else may have published since
     state = log.state
     issued = state.permits.get(permit)
-    saved = log.store.checkpoint()
-    if issued is None or saved is None:
+    saved = log.shown()
+    if issued is None:
         raise MalformedInput(f"`{permit}` is not a permit of this log", help="`keyturn lineage show` lists them")
-    size = checkpoint.parse_body(saved).size
-    dossier = state.dossiers[issued.dossier]
-    indexes = log.indexes()
-    if indexes.permits[permit] >= size:
-        raise Unavailable("the permit is not under a published checkpoint yet", help="`keyturn run` publishes it")
+    dossier, indexes = state.dossiers[issued.dossier], log.indexes()
+    size = checkpoint.parse_body(saved).size if saved else 0
+    if saved is None or indexes.permits[permit] >= size:
+        message = f"the permit is entry {indexes.permits[permit]}; the newest checkpoint that may be shown has {size}"
+        raise Unavailable(message, help="`keyturn run` publishes it and asks the policy's witnesses to cosign")
     return Bundle(
         checkpoint=saved,
         status=_proven(log, size - 1, size),

@@ -13,7 +13,7 @@ from keyturn.core.betting import Process
 from keyturn.core.bounds import Bounds, Used
 from keyturn.core.errors import Unavailable
 from keyturn.core.events import Document
-from keyturn.core.policy import Policy, Suite
+from keyturn.core.policy import Party, Policy, Suite
 from keyturn.core.terms import NEVER, NO_DIGEST, Digest, Instant
 from keyturn.core.trial import TrialPlan
 
@@ -41,6 +41,26 @@ class Signer(Protocol):
 
     def sign(self, message: bytes) -> bytes:
         """The Ed25519 signature over `message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cosigned:
+    """A checkpoint with every cosignature that came, and in plain words why others did not."""
+
+    note: bytes
+    silent: Mapping[str, str]
+
+
+class Witnessing(Protocol):
+    """Asks the parties whom a policy names to cosign the log's head."""
+
+    def cosign(
+        self, note: bytes, parties: Sequence[Party], *, size: int, prove: Callable[[int], tuple[bytes, ...]]
+    ) -> Cosigned:
+        """Ask all at once and return what came in time; who is silent is named and never raises.
+
+        `size` is what they are thought to have cosigned last; `prove(old)` leads from there to this head.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +240,16 @@ class Artifacts(Protocol):
 
     def path(self, root: Digest) -> Path:
         """The folder of this root."""
+
+
+class Blobs(Protocol):
+    """What an entry names by a salted digest, so that it can be erased while the entry stays."""
+
+    def keep(self, data: bytes) -> str:
+        """Make it durable under a fresh salt and return the reference for the entry. Raises `Unavailable`."""
+
+    def erase(self, digest: Digest) -> bool:
+        """Delete it durably; says whether there was anything."""
 
 
 class Latch(Protocol):

@@ -37,6 +37,11 @@ def run(
         step = next_step(governor.state, governor.log.now())
         if isinstance(step, STOPS) or stop(step):
             return step
+        if isinstance(step, agenda.Witness):
+            lacking = governor.log.witness()
+            if lacking:
+                return agenda.Witness(lacking)
+            continue
         try:
             _act(governor, step, founder)
         except Conflict:

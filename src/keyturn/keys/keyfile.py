@@ -94,7 +94,7 @@ def create(
     public = PublicKey(person, kind, _text(key.public_key().public_bytes_raw()), created_at)
     secret = _hide(key.private_bytes_raw(), public, passphrase)
     content = json.dumps({**_header(public), "private": secret}, indent=2, sort_keys=True) + "\n"
-    _write_once(path, content.encode("ascii"))
+    write_private_file(path, content.encode("ascii"))
     return public
 
 
@@ -109,7 +109,7 @@ def enrol_ssh(folder: Path, person: str, line: str, place: Path, *, created_at: 
     public = PublicKey(person, KeyKind.SSH, line, created_at)
     secret: dict[str, Json] = {"encryption": ELSEWHERE, "place": str(place)}
     content = json.dumps({**_header(public), "private": secret}, indent=2, sort_keys=True) + "\n"
-    _write_once(path, content.encode("ascii"))
+    write_private_file(path, content.encode("ascii"))
     return public
 
 
@@ -248,7 +248,8 @@ def _check_folder(folder: Path, *, forbidden: int) -> None:
         raise UntrustedInput(message, help=f"close it with `chmod 700 {folder}`")
 
 
-def _write_once(path: Path, content: bytes) -> None:
+def write_private_file(path: Path, content: bytes) -> None:
+    """Write a new file of mode 0600, on the disk when this returns; raises Conflict where there is one already."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         handle = os.open(path, flags, 0o600)

@@ -68,25 +68,33 @@ def _sign(request: dict[str, Json]) -> dict[str, Json]:
     path = Path(str(request["key"]))
     message = base64.b64decode(str(request["message"]), validate=True)
     public = read_public(path)
-    passphrase = None
+    passphrase, words = None, _words(request, message)
     if public.kind is KeyKind.SSH:
-        return {"public": public.public, "sig": base64.b64encode(_by_openssh(request, path, message)).decode("ascii")}
+        made = _by_openssh(request, path, message, words)
+        return {"public": public.public, "sig": base64.b64encode(made).decode("ascii")}
     if public.kind.encrypted:
-        lines = _screen(request, public.person, message)
+        lines = _screen(request, public.person, message, words)
         passphrase = _passphrase(request, lines, prompts=("passphrase: ",))
     signature = unlock(path, passphrase).sign(message)
     return {"public": public.public, "sig": base64.b64encode(signature).decode("ascii")}
 
 
-def _screen(request: dict[str, Json], person: str, message: bytes) -> tuple[str, ...]:
+def _words(request: dict[str, Json], message: bytes) -> str | None:
+    """The words behind the reason that the message refers to, if it does; nothing is signed for other ones."""
+    from keyturn.keys.showing import words_of
+
+    return words_of(message, base64.b64decode(str(request.get("blob", "")), validate=True))
+
+
+def _screen(request: dict[str, Json], person: str, message: bytes, words: str | None) -> tuple[str, ...]:
     from keyturn.keys.showing import screen
 
     said = request["show"]
-    words = [str(line) for line in said] if isinstance(said, list) else []
-    return screen(person=person, message=message, said=words)
+    lines = [str(line) for line in said] if isinstance(said, list) else []
+    return screen(person=person, message=message, said=lines, words=words)
 
 
-def _by_openssh(request: dict[str, Json], path: Path, message: bytes) -> bytes:
+def _by_openssh(request: dict[str, Json], path: Path, message: bytes, words: str | None) -> bytes:
     """Show the message and have it agreed to, because an agent may sign without asking anybody; then let OpenSSH."""
     from keyturn.keys import openssh
 
@@ -94,7 +102,7 @@ def _by_openssh(request: dict[str, Json], path: Path, message: bytes) -> bytes:
     if not unseen:
         from keyturn.keys.terminal import agreed
 
-        if not agreed(_screen(request, read_public(path).person, message)):
+        if not agreed(_screen(request, read_public(path).person, message, words)):
             raise UntrustedInput("nothing was signed: the answer was not `yes`", help="read it again, then decide")
     return openssh.sign(ssh_place(path), message, unseen=unseen)
 

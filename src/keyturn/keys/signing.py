@@ -20,6 +20,7 @@ from keyturn.core.terms import Instant, Json
 from keyturn.keys import openssh
 from keyturn.keys.keyfile import KeyKind, PublicKey, path_of, read_public
 from keyturn.wire import signature
+from keyturn.wire.blobs.blob import Blob
 
 CHILD: Final = Path(__file__).with_name("signer.py")
 MESSAGE_BYTES_MAX: Final = 1_000_000
@@ -36,14 +37,16 @@ def sign_in_child(
     passphrase_file: Path | None = None,
     passphrase_fd: int | None = None,
     unseen: bool = False,
+    blob: Blob | None = None,
 ) -> bytes:
     """Have the message signed in a process of its own and return the signature: 64 bytes of Ed25519, or an SSHSIG.
 
     The child shows what it reads in the message, then `show` marked as our words, and asks the passphrase on the
     terminal, or reads it from the file (mode 0600) or descriptor named here. Keys of kind `simulated` and
     `service` ask nothing. For a key of kind `ssh` the child shows the same and asks for a `yes`, unless it may sign
-    `unseen`; then OpenSSH signs and asks what it needs. The signature is checked before it is returned. Raises as
-    `keyfile.unlock` does, and Unavailable when there is no terminal or the child fails.
+    `unseen`; then OpenSSH signs and asks what it needs. Where the message refers to a reason that it does not hold,
+    `blob` is that reason: the child shows its words and signs for no other ones. The signature is checked before it
+    is returned. Raises as `keyfile.unlock` does, and Unavailable when there is no terminal or the child fails.
     """
     if len(message) > MESSAGE_BYTES_MAX:
         raise MalformedInput(f"the message has {len(message)} bytes; at most {MESSAGE_BYTES_MAX} are expected")
@@ -54,6 +57,7 @@ def sign_in_child(
         "message": base64.b64encode(message).decode("ascii"),
         "show": list(show),
         "unseen": unseen,
+        "blob": base64.b64encode(blob.encoded).decode("ascii") if blob is not None else "",
     }
     if public.kind is KeyKind.SSH and (passphrase_file is not None or passphrase_fd is not None):
         text = f"the key of `{public.person}` is an SSH key, whose passphrase OpenSSH asks for"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from keyturn.core.errors import Unavailable
 from keyturn.core.terms import Digest
+from keyturn.ledger.shelf import sync
 from keyturn.wire import artifact
 
 
@@ -42,9 +43,9 @@ class ArtifactStore:
             draft.mkdir(mode=0o700)
             for name, data in files.items():
                 _write(draft / name, data)
-            _sync(draft)
+            sync(draft)
             draft.rename(place)
-            _sync(self.folder)
+            sync(self.folder)
         except OSError as fault:
             shutil.rmtree(draft, ignore_errors=True)
             raise Unavailable(
@@ -58,11 +59,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -13,7 +13,7 @@ from keyturn.core.errors import KeyturnError, TamperDetected
 from keyturn.ledger import checkpoint, note, tree
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.rows import STRIDE
-from keyturn.ledger.store import Head, Page, Store
+from keyturn.ledger.stores.port import Head, LogStore, Page
 
 PROBLEMS_MAX = 20
 """How many problems of one kind are named; the rest are counted."""
@@ -32,7 +32,7 @@ class Problem:
     proof: str = ""
 
 
-def check_store(store: Store, vkey: str, *, known: Sequence[bytes] = ()) -> tuple[Problem, ...]:
+def check_store(store: LogStore, vkey: str, *, known: Sequence[bytes] = ()) -> tuple[Problem, ...]:
     """Recompute the log from its leaves and return everything that is wrong with it; nothing means sound.
 
     `vkey` is the log's verifier key, pinned out of band; `known` are signed checkpoints that somebody else kept.
@@ -49,7 +49,7 @@ def check_store(store: Store, vkey: str, *, known: Sequence[bytes] = ()) -> tupl
     return tuple(_shortened(found))
 
 
-def require_sound(store: Store, vkey: str, *, known: Sequence[bytes] = ()) -> Head:
+def require_sound(store: LogStore, vkey: str, *, known: Sequence[bytes] = ()) -> Head:
     """Return the head of a sound log; raises TamperDetected with the first problem and the proof of all."""
     problems = check_store(store, vkey, known=known)
     if problems:
@@ -60,7 +60,7 @@ def require_sound(store: Store, vkey: str, *, known: Sequence[bytes] = ()) -> He
     return store.head()
 
 
-def require_continued(store: Store, *, size: int, root: str) -> None:
+def require_continued(store: LogStore, *, size: int, root: str) -> None:
     """Raise TamperDetected unless the log begins with the `size` entries of that root, which somebody remembers."""
     held = store.head().size
     if size > held or (size and store.root_at(size).hex() != root):
@@ -81,7 +81,7 @@ class _Signed:
 class _Walk:
     """The tree as the leaves make it, from left to right, and where it differs from what was kept."""
 
-    store: Store
+    store: LogStore
     wanted: tuple[int, ...]
     roots: dict[int, bytes] = field(default_factory=lambda: {0: tree.EMPTY_ROOT})
     frontier: tree.Frontier = field(default_factory=tree.Frontier)

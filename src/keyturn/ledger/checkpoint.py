@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keyturn.core.errors import MalformedInput, UntrustedInput, invariant
+from keyturn.core.policy import Party
+from keyturn.core.terms import NEVER, Instant
 from keyturn.ledger import note
 from keyturn.ledger.tree import EMPTY_ROOT, HASH_BYTES
 from keyturn.wire import base64
@@ -37,7 +39,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A checkpoint that the log signed, with the witnesses' cosignatures that verified."""
+    """A checkpoint that the log signed, with the witnesses' cosignatures that verified and swear to a moment."""
 
     checkpoint: Checkpoint
     witnessed: tuple[note.Signed, ...]
@@ -61,19 +63,34 @@ def open_checkpoint(data: bytes, log: note.Verifier, witnesses: Sequence[note.Ve
     if all(each.verifier != log for each in opened.signed):
         message = f"the log `{log.name}` did not sign this checkpoint"
         raise UntrustedInput(message, help="a witness alone cannot speak for a log")
-    head = _parse(opened.text)
+    head = parse_text(opened.text)
     if head.origin != log.name:
         message = f"this checkpoint is of the log `{head.origin}`; `{log.name}` is expected"
         raise UntrustedInput(message, help="compare the pinned origin")
-    return Published(head, tuple(each for each in opened.signed if each.verifier.kind == note.COSIGNATURE))
+    cosigned = (each for each in opened.signed if each.verifier.kind in note.COSIGNING and each.verifier != log)
+    return Published(head, tuple(each for each in cosigned if each.at is not None))
+
+
+def cosigners(data: bytes, log: note.Verifier, parties: Sequence[Party]) -> dict[str, Instant]:
+    """Return which of these parties cosigned the checkpoint, each with the newest moment to which it swears.
+
+    Any one key of a party will do, and two of them are still one party. Raises as `open_checkpoint` does.
+    """
+    owners = {note.parse_vkey(key): party.id for party in parties for key in party.keys}
+    found: dict[str, Instant] = {}
+    for each in open_checkpoint(data, log, tuple(owners)).witnessed:
+        owner = owners[each.verifier]
+        found[owner] = max(found.get(owner, NEVER), each.at or NEVER)
+    return found
 
 
 def parse_body(data: bytes) -> Checkpoint:
     """Return what a note claims, unverified: for what we signed ourselves and for messages only."""
-    return _parse(note.text_of(data))
+    return parse_text(note.text_of(data))
 
 
-def _parse(text: str) -> Checkpoint:
+def parse_text(text: str) -> Checkpoint:
+    """Return what the text of a note claims; raises MalformedInput for what is no checkpoint."""
     lines = text.split("\n")
     if len(lines) != 4 or not lines[0] or lines[3]:
         raise MalformedInput(f"found {len(lines) - 1} lines; a checkpoint has three", help=_HELP)

@@ -11,11 +11,12 @@ from keyturn.core import events as ev
 from keyturn.core.errors import TamperDetected
 from keyturn.core.evolve import evolve
 from keyturn.core.keys.public import same_secret
+from keyturn.core.keys.vkey import read_vkey
 from keyturn.core.policy import Policy
 from keyturn.core.policy_reading import read_policy
 from keyturn.core.replay import recheck
 from keyturn.core.state import State
-from keyturn.ledger import note
+from keyturn.ledger import checkpoint, note, tree
 from keyturn.wire import base64, canonical, leaf, signature
 from keyturn.wire.digest import sha256
 
@@ -23,14 +24,25 @@ from keyturn.wire.digest import sha256
 class History:
     """A state and how it came about; `read` takes the next leaf, `state` is what holds after it."""
 
-    def __init__(self) -> None:
-        self.state = State()
+    def __init__(self, state: State | None = None, frontier: tree.Frontier | None = None, root: bytes = b"") -> None:
+        self.state = state or State()
+        self._frontier = frontier or tree.Frontier()
+        self._published_root = root
+
+    def branch(self) -> History:
+        """The same history, which may go on in another way without touching this one."""
+        return History(self.state, self._frontier, self._published_root)
 
     def read(self, data: bytes) -> ev.Event:
         """Check the next leaf and fold its event in; on any error the state stays as it was."""
         event = leaf.decode(data, keyring(self.state))
         _check_digests(self.state, event)
+        if isinstance(event, ev.CheckpointWitnessed):
+            _check_witnessed(self.state, event, self._published_root)
         self.state = evolve(self.state, event)
+        self._frontier = self._frontier.append(tree.leaf_hash(data))
+        if isinstance(event, ev.StatusPublished):
+            self._published_root = self._frontier.root()
         return event
 
     def read_all(self, leaves: Iterable[bytes]) -> State:
@@ -55,8 +67,23 @@ def _check_digests(state: State, event: ev.Event) -> None:
         _must(event.digest == sha256(canonical.encode(event.document)), "a policy that its digest does not name")
         policy = read_policy(event.document)
         if isinstance(policy, Policy) and state.project is not None:  # what is no policy, `evolve` refuses
+            _check_witnesses(state.project, policy)
             _check_genesis(state.project, policy, event)
             _check_adoption(state, policy, event)
+
+
+def _check_witnessed(state: State, event: ev.CheckpointWitnessed, root: bytes) -> None:
+    """The head is this log's own, and whoever is said to have cosigned it did."""
+    project, current = state.project, state.current
+    if project is None or current is None:
+        _must(False, "a witnessed head before its founding")
+        return
+    data, log = event.note.encode(), note.parse_vkey(project.log_key)
+    head = checkpoint.open_checkpoint(data, log).checkpoint
+    _must((head.size, head.root) == (event.size, root), "a witnessed head that is not the head of its own entries")
+    _must(event.root == root.hex(), "a witnessed head that names another root than it shows")
+    signed = checkpoint.cosigners(data, log, current.policy.witnesses.parties)
+    _must(set(event.parties) <= set(signed), "a witnessed head that somebody is said to have cosigned and did not")
 
 
 def _check_adoption(state: State, policy: Policy, event: ev.PolicyAdopted) -> None:
@@ -66,6 +93,13 @@ def _check_adoption(state: State, policy: Policy, event: ev.PolicyAdopted) -> No
         _must(state.current.policy.origin == policy.origin, f"a policy {event.version} of another project")
     for finding in recheck(state, event):
         _must(False, f"a policy {event.version} that could not be adopted: {finding.message}")
+
+
+def _check_witnesses(founded: ev.ProjectFounded, policy: Policy) -> None:
+    """Whoever holds the governor's keys must not be a witness of it by another name."""
+    governor = (founded.service_key, note.parse_vkey(founded.log_key).public)
+    keys = [base64.encode(read_vkey(key).raw) for party in policy.witnesses.parties for key in party.keys]
+    _must(not any(key in governor for key in keys), "a policy that takes the governor's own key for a witness's")
 
 
 def _check_genesis(founded: ev.ProjectFounded, policy: Policy, event: ev.PolicyAdopted) -> None:

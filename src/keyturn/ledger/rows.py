@@ -1,15 +1,15 @@
-"""What is read from and written to the log's tables within one transaction of the store.
+"""What is read from and written to the log's tables within one transaction of a store, of whichever database.
 
-It never begins or ends a transaction, so that every caller decides what stands or falls together.
+It never begins or ends a transaction, so that every caller decides what stands or falls together. What it asks is
+plain SQL that SQLite and PostgreSQL understand alike.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, repeat
-from pathlib import Path
+from typing import Any, Protocol
 
 from keyturn.core.errors import Conflict, TamperDetected
 from keyturn.ledger import tree
@@ -18,11 +18,31 @@ from keyturn.ledger.checkpoint import Checkpoint
 STRIDE = 4
 """Inner hashes are kept for every fourth level; those between are computed from at most 8 of them."""
 
-ROWS = 100
-"""How many entries one statement writes; three values each, far below what SQLite can bind."""
 
-_INSERT = "INSERT INTO entry (i, hash, leaf) VALUES (?, ?, ?)"
-_INSERT_MANY = _INSERT + ", (?, ?, ?)" * (ROWS - 1)
+class Answer(Protocol):
+    """The rows that a statement gave."""
+
+    def fetchone(self) -> Any:
+        """The next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """All rows that are left."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Database(Protocol):
+    """A connection within a transaction; `?` stands for a value. One of SQLite is one as it is."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Answer:
+        """Do one statement."""
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> object:
+        """Do one statement for each row of values."""
+
+
+WriteEntries = Callable[[Database, int, Sequence[bytes], Sequence[bytes]], None]
+"""`write_entries(db, start, hashes, leaves)`: the rows of new entries, in the way that is quick for this database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +58,7 @@ class Head:
         return cls(0, tree.EMPTY_ROOT)
 
 
-def state(db: sqlite3.Connection) -> tuple[Head, tree.Frontier]:
+def state(db: Database) -> tuple[Head, tree.Frontier]:
     """Return the head and the frontier that the next append continues; raises TamperDetected when they are lost."""
     row = db.execute("SELECT size, root, frontier FROM state WHERE id = 1").fetchone()
     if row is None or len(row[2]) != tree.HASH_BYTES * int(row[0]).bit_count():
@@ -47,13 +67,7 @@ def state(db: sqlite3.Connection) -> tuple[Head, tree.Frontier]:
     return Head(int(row[0]), bytes(row[1])), tree.Frontier(int(row[0]), hashes)
 
 
-def schema(db: sqlite3.Connection) -> set[str]:
-    """Return the statements that made the tables, indexes, views and triggers of the file."""
-    rows = db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    return {str(row[0]) for row in rows}
-
-
-def nodes(db: sqlite3.Connection) -> tree.Nodes:
+def nodes(db: Database) -> tree.Nodes:
     """Return a look-up of complete subtrees, each folded from the kept hashes of at most three levels below."""
 
     def nodes(level: int, n: int) -> bytes:
@@ -76,9 +90,7 @@ def nodes(db: sqlite3.Connection) -> tree.Nodes:
     return nodes
 
 
-def unknown(
-    db: sqlite3.Connection, leaves: Sequence[bytes], keys: Sequence[str | None]
-) -> list[tuple[bytes, str | None]]:
+def unknown(db: Database, leaves: Sequence[bytes], keys: Sequence[str | None]) -> list[tuple[bytes, str | None]]:
     """Return the leaves not yet there under their key; raises Conflict when a key stands for other bytes."""
     if all(key is None for key in keys):
         return list(zip(leaves, keys, strict=True))
@@ -98,7 +110,9 @@ def unknown(
     return new
 
 
-def write(db: sqlite3.Connection, frontier: tree.Frontier, new: Sequence[tuple[bytes, str | None]]) -> Head:
+def write(
+    db: Database, frontier: tree.Frontier, new: Sequence[tuple[bytes, str | None]], write_entries: WriteEntries
+) -> Head:
     """Write new leaves after the frontier, with their keys and hashes, and return the head after them."""
     leaves = [leaf for leaf, _ in new]
     hashes, start = tree.leaf_hashes(leaves), frontier.size
@@ -109,7 +123,7 @@ def write(db: sqlite3.Connection, frontier: tree.Frontier, new: Sequence[tuple[b
             closed.extend(zip(repeat(level), count(n), found, strict=False))
 
     after = frontier.extend(hashes, complete=complete)
-    _write_entries(db, start, hashes, leaves)
+    write_entries(db, start, hashes, leaves)
     named = [(key, start + at) for at, (_, key) in enumerate(new) if key is not None]
     db.executemany("INSERT INTO idem (key, i) VALUES (?, ?)", named)
     db.executemany("INSERT INTO node (level, n, hash) VALUES (?, ?, ?)", closed)
@@ -119,19 +133,7 @@ def write(db: sqlite3.Connection, frontier: tree.Frontier, new: Sequence[tuple[b
     return head
 
 
-def _write_entries(db: sqlite3.Connection, start: int, hashes: Sequence[bytes], leaves: Sequence[bytes]) -> None:
-    """Many rows in one statement, as stepping a statement costs more than the row; what is left over, row by row."""
-    whole = len(leaves) - len(leaves) % ROWS
-    for at in range(0, whole, ROWS):
-        values: list[object] = [None] * (3 * ROWS)
-        values[::3] = range(start + at, start + at + ROWS)
-        values[1::3], values[2::3] = hashes[at : at + ROWS], leaves[at : at + ROWS]
-        db.execute(_INSERT_MANY, values)
-    rest = zip(count(start + whole), hashes[whole:], leaves[whole:], strict=False)
-    db.executemany(_INSERT, rest)
-
-
-def require_one_history(db: sqlite3.Connection, said: Checkpoint, note: bytes) -> None:
+def require_one_history(db: Database, said: Checkpoint, note: bytes) -> None:
     """Raise TamperDetected when another root is signed for this size, or the entries have another root."""
     row = db.execute("SELECT root, note FROM checkpoint WHERE size = ?", (said.size,)).fetchone()
     if row is not None and bytes(row[0]) != said.root:
@@ -148,7 +150,15 @@ def require_one_history(db: sqlite3.Connection, said: Checkpoint, note: bytes) -
         )
 
 
-def require_whole(db: sqlite3.Connection, path: Path) -> None:
+def keep_checkpoint(db: Database, said: Checkpoint, note: bytes) -> None:
+    """Keep a signed head; where one of the same size and root is kept, its note gives way to this one."""
+    query = """
+        INSERT INTO checkpoint (size, root, note) VALUES (?, ?, ?)
+        ON CONFLICT (size) DO UPDATE SET note = excluded.note WHERE checkpoint.root = excluded.root"""
+    db.execute(query, (said.size, said.root, note))
+
+
+def require_whole(db: Database, name: str) -> None:
     """Raise TamperDetected for what shows in a moment, at every opening; `check.check_store` compares everything."""
     head, frontier = state(db)
     (last,) = db.execute("SELECT max(i) FROM entry").fetchone()
@@ -162,5 +172,5 @@ def require_whole(db: sqlite3.Connection, path: Path) -> None:
     elif signed is not None and signed > head.size:
         found = f"has {head.size} entries; {signed} are signed"
     if found:
-        message = f"the log `{path}` {found}"
+        message = f"{name} {found}"
         raise TamperDetected(message, help="run `keyturn verify log` on the file, and restore the log from a copy")

@@ -1,4 +1,4 @@
-"""The tables of the log's file, and what SQLite's errors mean to us.
+"""The tables of the log's file, how entries are written into it quickly, and what SQLite's errors mean to us.
 
 It never touches a file: the store does, inside `translated`.
 """
@@ -6,23 +6,25 @@ It never touches a file: the store does, inside `translated`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from keyturn.core.errors import KeyturnError, TamperDetected, Unavailable
+from keyturn.ledger.rows import Database
 
 APPLICATION_ID = 0x4B54_4C31
 """`KTL1`: Keyturn's log, first layout."""
 
-PAGE = 256
-"""How many leaves are read at once, so that a reader never holds a long log in memory."""
-
-SCANNED = 512
-"""How many entries a check reads at once: whole subtrees of nine levels, small enough for a processor's cache."""
-
 PAGE_BYTES = 8192
 """The file's own pages, for a new log: two dozen ordinary entries each, and still little to sync for one."""
+
+ROWS = 100
+"""How many entries one statement writes; three values each, far below what SQLite can bind."""
+
+_INSERT = "INSERT INTO entry (i, hash, leaf) VALUES (?, ?, ?)"
+_INSERT_MANY = _INSERT + ", (?, ?, ?)" * (ROWS - 1)
 
 # The hash comes before the leaf, so that reading it never touches the overflow pages of a long leaf.
 SCHEMA = (
@@ -36,11 +38,11 @@ SCHEMA = (
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 _REMEDIES = {
     sqlite3.SQLITE_FULL: ("the disk is full", "free some space; everything acknowledged is still there"),
-    sqlite3.SQLITE_READONLY: ("the log is read-only", "give this user leave to write the file and its folder"),
-    sqlite3.SQLITE_PERM: ("the log may not be opened", "give this user leave to write the file and its folder"),
-    sqlite3.SQLITE_CANTOPEN: ("the log cannot be opened", "check that its folder exists and is writable"),
-    sqlite3.SQLITE_BUSY: ("another writer holds the log", "let the other program finish, then try again"),
-    sqlite3.SQLITE_LOCKED: ("another writer holds the log", "let the other program finish, then try again"),
+    sqlite3.SQLITE_READONLY: ("the {what} is read-only", "give this user leave to write the file and its folder"),
+    sqlite3.SQLITE_PERM: ("the {what} may not be opened", "give this user leave to write the file and its folder"),
+    sqlite3.SQLITE_CANTOPEN: ("the {what} cannot be opened", "check that its folder exists and is writable"),
+    sqlite3.SQLITE_BUSY: ("another writer holds the {what}", "let the other program finish, then try again"),
+    sqlite3.SQLITE_LOCKED: ("another writer holds the {what}", "let the other program finish, then try again"),
     sqlite3.SQLITE_IOERR: ("the disk failed", "look at the disk before you trust it; try again on another"),
     sqlite3.SQLITE_NOMEM: ("there is no memory left", "stop other programs, then try again"),
 }
@@ -51,9 +53,30 @@ def expected_schema() -> set[str]:
     return set(SCHEMA)
 
 
+def found(db: sqlite3.Connection) -> set[str]:
+    """Return the statements that made the tables, indexes, views and triggers of the file."""
+    rows = db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {str(row[0]) for row in rows}
+
+
+def write_entries(db: Database, start: int, hashes: Sequence[bytes], leaves: Sequence[bytes]) -> None:
+    """Many rows in one statement, as stepping a statement costs more than the row; what is left over, row by row."""
+    whole = len(leaves) - len(leaves) % ROWS
+    for at in range(0, whole, ROWS):
+        values: list[object] = [None] * (3 * ROWS)
+        values[::3] = range(start + at, start + at + ROWS)
+        values[1::3], values[2::3] = hashes[at : at + ROWS], leaves[at : at + ROWS]
+        db.execute(_INSERT_MANY, values)
+    rest = zip(count(start + whole), hashes[whole:], leaves[whole:], strict=False)
+    db.executemany(_INSERT, rest)
+
+
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours: damage is TamperDetected, everything that may pass is Unavailable."""
+def translated(path: Path, what: str = "log") -> Iterator[None]:
+    """Turn SQLite's errors into ours: damage is TamperDetected, everything that may pass is Unavailable.
+
+    `what` is what the file is called in messages.
+    """
     try:
         yield
     except KeyturnError:
@@ -62,8 +85,8 @@ def translated(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code in _REMEDIES:
             found, remedy = _REMEDIES[code]
-            raise Unavailable(f"{found}: `{path}`", help=remedy) from error
+            raise Unavailable(f"{found.format(what=what)}: `{path}`", help=remedy) from error
         if code in _DAMAGED or "no such" in str(error):
-            message = f"the log `{path}` is damaged: {error}"
-            raise TamperDetected(message, help="restore the log from a copy and compare both") from error
+            message = f"the {what} `{path}` is damaged: {error}"
+            raise TamperDetected(message, help=f"restore the {what} from a copy and compare both") from error
         raise

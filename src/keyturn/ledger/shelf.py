@@ -28,7 +28,7 @@ class Shelf:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not place.exists():
-                _write(place, data)
+                write(place, data)
                 self.unsynced.append(place)
         except OSError as fault:
             raise _no_room(fault) from fault
@@ -48,9 +48,9 @@ class Shelf:
         """Make everything durable that was put: before the log names it. Raises `Unavailable`."""
         try:
             for place in self.unsynced:
-                _sync(place)
+                sync(place)
             if self.unsynced:
-                _sync(self.folder)
+                sync(self.folder)
         except OSError as fault:
             raise _no_room(fault) from fault
         self.unsynced = []
@@ -59,16 +59,25 @@ class Shelf:
         return self.folder / digest.removeprefix("sha256:")
 
 
-def _write(place: Path, data: bytes) -> None:
-    """Write aside and rename, so that a crash leaves all of it or nothing under its name."""
+def write(place: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write aside and rename, so that a crash leaves all of it or nothing under its name; mode 0600.
+
+    `durable` also syncs the bytes before they get their name, and the folder after it.
+    """
     aside = place.with_name(f".{place.name}.{os.getpid()}")
     handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     aside.rename(place)
+    if durable:
+        sync(place.parent)
 
 
-def _sync(place: Path) -> None:
+def sync(place: Path) -> None:
+    """Make a file's bytes, or a folder's names, durable."""
     handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

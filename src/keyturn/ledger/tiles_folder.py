@@ -1,27 +1,21 @@
-"""The static tree of a log on disk: written file by file, the checkpoint last, and never over another history.
+"""The static tree of a log in a place: written file by file, the checkpoint last, and never over another history.
 
 A crash leaves the old checkpoint with all its files, or the new one with all of its own; a file once written in full
-is never changed. Checking computes every file again from the entries. Serving the folder needs no code of ours.
+is never changed. Checking computes every file again from the entries. Where the files lie, `places` knows.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from keyturn.core.errors import KeyturnError, TamperDetected, Unavailable, UntrustedInput
 from keyturn.ledger import checkpoint, note, tiles, tree
 from keyturn.ledger.check import PROBLEMS_MAX, Problem
 from keyturn.ledger.checkpoint import Checkpoint
-from keyturn.ledger.store import Store
+from keyturn.ledger.places.port import Place
+from keyturn.ledger.stores.port import LogStore
 from keyturn.ledger.tiles import CHECKPOINT, ENTRIES, HEIGHT, WIDTH, Tile
-
-DRAFT = ".new"
-"""What a file is called while it is written: a dot, its name, and this."""
 
 _REBUILD = "`keyturn log fsck DIR --rebuild` makes it anew from the log"
 _EVIDENCE = "keep the folder as it is, and compare its checkpoint with those that others hold"
@@ -39,7 +33,7 @@ class Published:
     pruned: int
 
 
-def publish(store: Store, log: note.Verifier, folder: Path) -> Published:
+def publish(store: LogStore, log: note.Verifier, place: Place) -> Published:
     """Bring the folder to the newest signed checkpoint, writing only what it lacks.
 
     Raises UntrustedInput for the folder of another log, TamperDetected for one that shows another history than ours
@@ -49,202 +43,140 @@ def publish(store: Store, log: note.Verifier, folder: Path) -> Published:
     if signed is None:
         raise Unavailable("no checkpoint is signed yet, so there is nothing to publish", help="`keyturn run`")
     head = checkpoint.open_checkpoint(signed, log).checkpoint
-    with _held(folder):
-        before = _published_size(store, log, folder)
-        writer = _Writer(folder)
+    with place.held():
+        before = _published_size(store, log, place)
+        writer = _Writer(place)
         sizes = [checkpoint.parse_body(each).size for each in store.checkpoints()]
         wanted = set(tiles.tiles_of(head.size, after=before))
         wanted |= tiles.partials_of([size for size in sizes if size > before], head.size)
         for tile in sorted(wanted):
-            writer.add(tile.name, _content(store, folder, tile))
-        writer.sync()
-        _require_root(folder, head)
+            writer.add(tile.name, _content(store, place, tile))
+        place.sync()
+        _require_root(place, head)
         writer.replace(CHECKPOINT, signed)
-        return Published(head.size, before, writer.files, writer.written, _prune(folder))
+        return Published(head.size, before, writer.files, writer.written, _prune(place))
 
 
-def _content(store: Store, folder: Path, tile: Tile) -> bytes:
+def _content(store: LogStore, place: Place, tile: Tile) -> bytes:
     """The bytes of a file, from the entries or from the full files of the level below, which lie there already."""
     if tile.level == ENTRIES:
         return tiles.bundle(tuple(store.leaves(tile.start, tile.end)))
     if tile.level == 0:
         return b"".join(tree.leaf_hash(leaf) for leaf in store.leaves(tile.start, tile.end))
     below = (Tile(tile.level - 1, n) for n in range(tile.start, tile.end))
-    return b"".join(tiles.top(tiles.hashes_of((folder / each.name).read_bytes(), each.width)) for each in below)
+    return b"".join(tiles.top(tiles.hashes_of(_bytes(place, each.name), each.width)) for each in below)
 
 
-def _published_size(store: Store, log: note.Verifier, folder: Path) -> int:
+def _published_size(store: LogStore, log: note.Verifier, place: Place) -> int:
     """Return how many entries the checkpoint in the folder covers, 0 without one; raises as `publish` does."""
-    try:
-        kept = (folder / CHECKPOINT).read_bytes()
-    except FileNotFoundError:
-        strangers = sorted(each.name for each in folder.iterdir() if each.name not in {"tile", f".{CHECKPOINT}{DRAFT}"})
-        if strangers:
-            message = f"the folder `{folder}` holds `{strangers[0]}` and no checkpoint; it is no published log"
-            raise UntrustedInput(message, help="name an empty or a new folder") from None
+    kept = place.read(CHECKPOINT)
+    if kept is None:
+        stranger = next((name for name in place.names() if name != "tile" and not name.startswith("tile/")), None)
+        if stranger is not None:
+            message = f"{place.title} holds `{stranger}` and no checkpoint; it is no published log"
+            raise UntrustedInput(message, help="name an empty or a new folder")
         return 0
     try:
         said = checkpoint.open_checkpoint(kept, log).checkpoint
     except UntrustedInput as fault:
-        message = f"the folder `{folder}` is of another log: {fault.message}"
+        message = f"{place.title} is of another log: {fault.message}"
         raise UntrustedInput(message, help=_ELSEWHERE) from fault
     held = store.head().size
     if said.size > held or store.root_at(said.size) != said.root:
         found = f"{held} entries" if said.size > held else f"another root for the first {said.size}"
-        message = f"the folder `{folder}` shows {said.size} signed entries; this log has {found}"
+        message = f"{place.title} shows {said.size} signed entries; this log has {found}"
         raise TamperDetected(message, help=_ELSEWHERE, proof=kept.decode("utf-8"))
     return said.size
 
 
-def _names(folder: Path) -> Iterator[str]:
-    """Every file of the folder by its path in it, drafts of a publishing that was cut off left out; links included."""
-    for place, inner, files in os.walk(folder):
-        links = [name for name in inner if (Path(place) / name).is_symlink()]
-        for name in sorted((*files, *links)):
-            if not (name.startswith(".") and name.endswith(DRAFT)):
-                yield (Path(place) / name).relative_to(folder).as_posix()
-
-
-def _prune(folder: Path) -> int:
+def _prune(place: Place) -> int:
     """Remove the partial files whose full one is there, and say how many: C2SP tlog-tiles lets them go then."""
-    count = 0
-    for place in sorted((folder / "tile").rglob("*.p")):
-        if not place.with_suffix("").is_file():
-            continue
-        for each in sorted(place.iterdir()):
-            tile = tiles.parse_name(each.relative_to(folder).as_posix())
-            if tile is not None or each.name.endswith(DRAFT):
-                each.unlink()
-                count += tile is not None
-        if not any(place.iterdir()):
-            place.rmdir()
+    names, count = set(place.names()), 0
+    for name in sorted(names):
+        tile = tiles.parse_name(name)
+        if tile is not None and not tile.full and Tile(tile.level, tile.n).name in names:
+            place.remove(name)
+            count += 1
     return count
+
+
+def _bytes(place: Place, name: str) -> bytes:
+    """The bytes of a file that must be there; raises TamperDetected."""
+    found = place.read(name)
+    if found is None:
+        message = f"`{name}` is missing from {place.title}"
+        raise TamperDetected(message, help="`keyturn log fsck DIR` says all that differs")
+    return found
 
 
 @dataclass(slots=True)
 class _Writer:
-    """Writes files into the folder, each whole or not at all, and counts them."""
+    """Writes files into the place and counts them."""
 
-    folder: Path
+    place: Place
     files: int = 0
     written: int = 0
-    touched: set[Path] = field(default_factory=set)
 
     def add(self, name: str, data: bytes) -> None:
-        """Write a file that never changes; one of the same bytes may be there, one of others is TamperDetected."""
-        place = self.folder / name
-        if os.path.lexists(place):
-            if place.is_symlink() or place.read_bytes() != data:
-                message = f"`{place}` is there with other bytes than the log has"
-                raise TamperDetected(message, help="`keyturn log fsck DIR` says all that differs")
-            return
-        self._write(place, data)
+        """Write a file that never changes; raises as the place does."""
+        self._count(self.place.write_once(name, data), data)
 
     def replace(self, name: str, data: bytes) -> None:
-        """Write a file over what is there, unless it is the same already, and make it durable."""
-        place = self.folder / name
-        if not place.is_file() or place.is_symlink() or place.read_bytes() != data:
-            self._write(place, data)
-            self.sync()
+        """Write a file over what is there, unless it is the same already."""
+        self._count(self.place.replace(name, data), data)
 
-    def sync(self) -> None:
-        """Make the names of all written files durable."""
-        for each in sorted(self.touched, reverse=True):
-            handle = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        self.touched.clear()
-
-    def _write(self, place: Path, data: bytes) -> None:
-        self._make(place.parent)
-        draft = place.with_name(f".{place.name}{DRAFT}")
-        draft.unlink(missing_ok=True)
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(place)
-        self.touched.add(place.parent)
-        self.files += 1
-        self.written += len(data)
-
-    def _make(self, place: Path) -> None:
-        """The folder of a file, and those above it, none of them a link out of the folder."""
-        if place == self.folder:
-            return
-        self._make(place.parent)
-        if place.is_symlink():
-            raise TamperDetected(f"`{place}` is a link; a folder of the log is expected", help=_ELSEWHERE)
-        if not place.is_dir():
-            place.mkdir(mode=0o755)
-            self.touched.add(place.parent)
+    def _count(self, new: bool, data: bytes) -> None:
+        self.files += new
+        self.written += len(data) if new else 0
 
 
-def _require_root(folder: Path, head: Checkpoint) -> None:
+def _require_root(place: Place, head: Checkpoint) -> None:
     """What was written must lead to what was signed, or nobody is shown the new checkpoint."""
-    look = tiles.nodes(head.size, lambda tile: (folder / tile.name).read_bytes())
+    look = tiles.nodes(head.size, lambda tile: _bytes(place, tile.name))
     if tree.root_from(head.size, look) != head.root:
-        message = f"the files in `{folder}` do not lead to the signed root of {head.size} entries"
+        message = f"the files in {place.title} do not lead to the signed root of {head.size} entries"
         raise TamperDetected(message, help="`keyturn log fsck DIR` says what differs; the checkpoint was not replaced")
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """One writer at a time, in a folder that is made where it is missing; what the disk refuses is `Unavailable`."""
-    try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
-    except OSError as fault:
-        where = fault.filename or folder
-        message = f"`{where}` cannot be published into: {(fault.strerror or str(fault)).lower()}"
-        raise Unavailable(message, help="see who owns the folder and whether the disk is full") from fault
-
-
-def check_folder(store: Store, log: note.Verifier, folder: Path) -> tuple[Problem, ...]:
+def check_folder(store: LogStore, log: note.Verifier, place: Place) -> tuple[Problem, ...]:
     """Compare every file of a published folder with the log's entries; nothing means that a stranger can rely on it.
 
     The store itself must have been checked before. Raises Unavailable as the store does.
     """
     try:
-        size = _published_size(store, log, folder)
+        size = _published_size(store, log, place)
+    except Unavailable:
+        raise
     except KeyturnError as fault:
         proof = str(getattr(fault, "proof", ""))
         return (Problem("folder_must_be_of_this_log", fault.message, _EVIDENCE, proof),)
     problems = [] if size else [Problem("folder_must_have_a_checkpoint", "the folder has no checkpoint", _REBUILD)]
-    return (*problems, *_shortened([*_differences(store, folder, size)]))
+    return (*problems, *_shortened([*_differences(store, place, size)]))
 
 
-def rebuild(store: Store, log: note.Verifier, folder: Path) -> Published:
+def rebuild(store: LogStore, log: note.Verifier, place: Place) -> Published:
     """Make every derived file anew that is not what the log says, and publish; raises as `publish`.
 
     Only files with the names of derived files are ever replaced or removed.
     """
-    size = _published_size(store, log, folder)
-    writer = _Writer(folder)
+    size = _published_size(store, log, place)
+    writer = _Writer(place)
     good = _Expected(store)
-    for name in list(_names(folder)):
+    for name in list(place.names()):
         tile = tiles.parse_name(name)
-        if tile is not None and _found(folder, name) != good.of(tile):
-            (folder / name).unlink()
+        if tile is not None and place.read(name) != good.of(tile):
+            place.remove(name)
     for tile in tiles.tiles_of(size):
         writer.add(tile.name, good.of(tile) or b"")
-    writer.sync()
-    done = publish(store, log, folder)
+    place.sync()
+    done = publish(store, log, place)
     return Published(done.size, done.before, done.files + writer.files, done.written + writer.written, done.pruned)
 
 
 class _Expected:
     """What each file must hold, from the entries alone: not even the kept inner hashes are believed."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: LogStore) -> None:
         self._store = store
         self._size = store.head().size
         self._levels = [[tree.leaf_hash(leaf) for leaf in store.leaves(0, self._size)]]
@@ -261,8 +193,8 @@ class _Expected:
         return b"".join(self._levels[tile.level][tile.start : tile.end])
 
 
-def _differences(store: Store, folder: Path, size: int) -> Iterator[Problem]:
-    good, there = _Expected(store), set(_names(folder))
+def _differences(store: LogStore, place: Place, size: int) -> Iterator[Problem]:
+    good, there = _Expected(store), set(place.names())
     for tile in tiles.tiles_of(size):
         if tile.name not in there:
             yield Problem("folder_must_be_whole", f"`{tile.name}` is missing", _REBUILD)
@@ -270,14 +202,8 @@ def _differences(store: Store, folder: Path, size: int) -> Iterator[Problem]:
         named = tiles.parse_name(name)
         if named is None:
             yield Problem("folder_must_hold_the_log_only", f"`{name}` is no file of a log", "find out who put it there")
-        elif _found(folder, name) != good.of(named):
+        elif place.read(name) != good.of(named):
             yield Problem("files_must_follow_from_entries", f"`{name}` is not what its entries give", _REBUILD)
-
-
-def _found(folder: Path, name: str) -> bytes | None:
-    """The bytes of a file; None for a link, which could show something else tomorrow."""
-    place = folder / name
-    return None if place.is_symlink() or not place.is_file() else place.read_bytes()
 
 
 def _shortened(problems: list[Problem]) -> Iterator[Problem]:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from keyturn.core import events as ev
@@ -33,6 +33,7 @@ PERMIT_GATES = {"release": (Gate.RELEASE, Gate.AMEND)}
 class Checked:
     """What a bundle showed: the doubts, and, as far as it could be read, the permit, the status and the approvals.
 
+    `witnesses` are the independent parties that cosigned the head; none of them makes it UNWITNESSED.
     `seen` is what this node now knows of the log and must remember even when it refuses: a halt that was shown once
     must not be forgotten for an older bundle.
     """
@@ -42,6 +43,7 @@ class Checked:
     status: ev.StatusPublished | None = None
     approvals: tuple[ev.ApprovalGiven, ...] = ()
     seen: Seen | None = None
+    witnesses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class _Opened:
     approvals: tuple[Approved, ...]
     in_force: Adopted
     granting: Adopted
+    cosigned: Mapping[str, Instant]
 
 
 def permit_name(dossier: Digest) -> str:
@@ -72,9 +75,9 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         status = _status(bundle, trust, head)
     except KeyturnError as fault:
         return Checked((doubt_of(fault),))
-    latest = Instant(max(now, trust.seen.latest_at))
+    latest_at = Instant(max(now, trust.seen.latest_at))
     said = (status.at, status.counter, status.policy_version, status.revoked)
-    seen = Seen(head.size, head.root.hex(), *said, latest_at=Instant(max(latest, status.at)))
+    seen = Seen(head.size, head.root.hex(), *said, latest_at=Instant(max(latest_at, status.at)))
     halted = tuple(_halted(status))
     try:
         opened = _open(bundle, trust, status)
@@ -85,12 +88,13 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         *halted,
         *_revoked(opened),
         *_about(opened, trust, action, scope),
-        *_window(opened, now, latest),
+        *_window(opened, now, latest_at),
         *_manifest(opened),
         *_quorum(opened, trust),
-        *_freshness(opened, now, latest),
+        *_freshness(opened, now, latest_at),
     )
-    return Checked(doubts, opened.permit, status, tuple(each.event for each in opened.approvals), seen)
+    counted = opened.in_force.policy.witnesses.counted(opened.cosigned)
+    return Checked(doubts, opened.permit, status, tuple(each.event for each in opened.approvals), seen, counted)
 
 
 def _head(bundle: Bundle, trust: Trust) -> checkpoint.Checkpoint:
@@ -165,7 +169,9 @@ def _open(bundle: Bundle, trust: Trust, status: ev.StatusPublished) -> _Opened:
         approvals.append(Approved(each.index, event))
     index = bundle.permit.index
     granting = next((each for each in reversed(chain) if each.index < index), chain[0])
-    return _Opened(permit, index, status, tuple(approvals), chain[-1], granting)
+    log, parties = note.parse_vkey(trust.founded.log_key), chain[-1].policy.witnesses.parties
+    cosigned = checkpoint.cosigners(bundle.checkpoint, log, parties)
+    return _Opened(permit, index, status, tuple(approvals), chain[-1], granting, cosigned)
 
 
 def _in_force(opened: _Opened) -> Iterator[Doubt]:
@@ -208,16 +214,16 @@ def _about(opened: _Opened, trust: Trust, action: str, scope: str) -> Iterator[D
         yield Doubt(7, f"the permit's scope is `{permit.scope}`; `{scope}` is asked for", "ask for that permit")
 
 
-def _window(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
+def _window(opened: _Opened, now: Instant, latest_at: Instant) -> Iterator[Doubt]:
     """Check 7: when it holds; how long it may hold is the policy's word, not the permit's."""
     permit, longest = opened.permit, opened.granting.policy.freshness.evidence_seconds
     if permit.not_after - permit.not_before > longest * SECOND:
         yield Doubt(7, f"the permit is for longer than the {longest} seconds that the policy allows", "do not load")
     if now < permit.not_before - SKEW_SECONDS * SECOND:
         yield Doubt(7, "the permit is not valid yet", "check this machine's clock")
-    if latest >= permit.not_after:
+    if latest_at >= permit.not_after:
         yield Doubt(
-            7, f"the permit expired {(latest - permit.not_after) // SECOND} seconds ago", "ask for a new permit"
+            7, f"the permit expired {(latest_at - permit.not_after) // SECOND} seconds ago", "ask for a new permit"
         )
 
 
@@ -261,17 +267,30 @@ def _quorum(opened: _Opened, trust: Trust) -> Iterator[Doubt]:
         yield Doubt(8, f"the permit hides that `{simulated[0]}` is a simulated person", "do not load")
 
 
-def _freshness(opened: _Opened, now: Instant, latest: Instant) -> Iterator[Doubt]:
-    """Check 9: without witnesses the log's own moment must do, and only where the policy allows that."""
-    policy = opened.in_force.policy
-    if not policy.witnesses.allow_unwitnessed:
-        yield Doubt(9, "the policy demands witnesses and none cosigned", "get a witnessed bundle")
-    age = (latest - opened.status.at) // SECOND
-    if age > (limit := policy.freshness.permit_seconds):
+def _witnessed(opened: _Opened, now: Instant, latest_at: Instant) -> Iterator[Doubt]:
+    """Enough independent parties swear to have seen this very head, and no longer ago than the policy allows."""
+    policy, cosigned = opened.in_force.policy, opened.cosigned
+    limit, ahead = policy.freshness.permit_seconds * SECOND, now + SKEW_SECONDS * SECOND
+    fresh = [name for name, at in cosigned.items() if latest_at - limit <= at <= ahead]
+    ages = "".join(f"; `{name}` did {(latest_at - at) // SECOND} seconds ago" for name, at in cosigned.items())
+    for lack in policy.witnesses.lacking(fresh):
+        yield Doubt(9, f"{lack} this head within the last {limit // SECOND} seconds{ages}", FRESH)
+
+
+def _freshness(opened: _Opened, now: Instant, latest_at: Instant) -> Iterator[Doubt]:
+    """Check 9: by the moments to which witnesses swear, or by the log's own where the policy asks for no witnesses."""
+    policy, age = opened.in_force.policy, (latest_at - opened.status.at) // SECOND
+    if policy.witnesses.required:
+        yield from _witnessed(opened, now, latest_at)
+    elif not policy.witnesses.allow_unwitnessed:
+        yield Doubt(9, "the policy asks for no witnesses and does not say that the log may go without", "do not load")
+    elif age > (limit := policy.freshness.permit_seconds):
         yield Doubt(9, f"the status is {age} seconds old; the limit is {limit} seconds", FRESH)
     ahead = (opened.status.at - now) // SECOND
     if ahead > SKEW_SECONDS:
         yield Doubt(9, f"the status lies {ahead} seconds ahead of this machine's clock", "check this machine's clock")
-    if latest - now > SKEW_SECONDS * SECOND:
-        message = f"this machine's clock is {(latest - now) // SECOND} seconds behind a moment that this node has seen"
+    if latest_at - now > SKEW_SECONDS * SECOND:
+        message = (
+            f"this machine's clock is {(latest_at - now) // SECOND} seconds behind a moment that this node has seen"
+        )
         yield Doubt(9, message, "set the clock; if it was wrong before, get the trust file again from people")

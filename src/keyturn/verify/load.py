@@ -54,7 +54,7 @@ def load(path: Path, bundle: Bundle, *, trust: Trust, action: str, scope: str, n
     files, doubts = _files(path, checked)
     if doubts or checked.permit is None:
         raise Refused(doubts)
-    return Loaded(files, checked.permit, True, checked.permit.simulated, newer)
+    return Loaded(files, checked.permit, not checked.witnesses, checked.permit.simulated, newer)
 
 
 def examine(path: Path, bundle: Bundle, *, trust: Trust, action: str, scope: str, now: Instant) -> Checked:

@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING
 
 from keyturn.core import events as ev
 from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected
-from keyturn.core.replay import recheck
+from keyturn.core.terms import Digest
 from keyturn.ledger import checkpoint, note, tree
+from keyturn.ledger.auditing.walk import Pin, Walk, Wrong
 from keyturn.ledger.export import archive
-from keyturn.ledger.history import History, keyring
 from keyturn.verify import trust as trusts
-from keyturn.wire import leaf
+from keyturn.wire.blobs.blob import decode, named_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PROBLEMS_MAX = 20
 """How many problems of one rule are named; the rest are counted."""
-
-PROGRESS_ENTRIES = 500
-
-Row = tuple[int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +38,15 @@ class Replayed:
     genesis: str
     simulated: bool
     pinned: bool
-    problems: tuple[Row, ...]
+    problems: tuple[Wrong, ...]
+    shown: int
+    withheld: int
 
 
 def replay_export(path: Path, *, trust: Path | None, tell: Callable[[str], None]) -> Replayed:
     """Recompute and decide again what the file holds; raises only where there is no such file, or no such trust."""
     pinned = trusts.read(trust) if trust is not None else None
-    audit = _Audit(tell)
+    audit = _Audit(Walk(tell))
     try:
         with path.open("rb") as file:
             for part in archive.read(file):
@@ -61,26 +59,29 @@ def replay_export(path: Path, *, trust: Path | None, tell: Callable[[str], None]
     return audit.end(pinned)
 
 
+def pin_of(trust: trusts.Trust) -> Pin:
+    """What a trust file pins about a log."""
+    return Pin(trust.genesis, trust.seen.size, trust.seen.root)
+
+
 @dataclass(slots=True)
 class _Audit:
     """What was read so far, and everything that is wrong with it."""
 
-    tell: Callable[[str], None]
+    walk: Walk
     manifest: archive.Manifest | None = None
     notes: list[archive.Note] = field(default_factory=list)
-    history: History = field(default_factory=History)
     levels: archive.Levels = field(default_factory=archive.Levels)
     roots: dict[int, bytes] = field(default_factory=dict)
-    decisions: int = 0
-    lawful: bool = True
-    problems: list[Row] = field(default_factory=list)
+    named: set[Digest] = field(default_factory=set)
+    shown: set[str] = field(default_factory=set)
 
     @property
     def size(self) -> int:
         return self.levels.size
 
     def wrong(self, index: int, rule: str, message: str) -> None:
-        self.problems.append((index, rule, message))
+        self.walk.wrong(index, rule, message)
 
     def take(self, part: archive.Part) -> None:
         """Look at the next part of the file."""
@@ -93,6 +94,8 @@ class _Audit:
                 self._entries(part)
             case archive.Tile():
                 self._tile(part)
+            case archive.Shown():
+                self._shown(part)
 
     def _entries(self, part: archive.Entries) -> None:
         if len(part.leaves) != part.width:
@@ -102,28 +105,11 @@ class _Audit:
             self.wrong(part.first, "log_must_be_whole", message)
         wanted = set(self.manifest.checkpoints) if self.manifest else set[int]()
         for data in part.leaves:
-            self._leaf(self.size, data)
+            event = self.walk.take(data)
+            self.named.update(named_by(event) if event is not None else ())
             self.levels.extend((tree.leaf_hash(data),))
             if self.size in wanted:
                 self.roots[self.size] = self.levels.root()
-
-    def _leaf(self, index: int, data: bytes) -> None:
-        """Check the signature, decide again, fold; after the first entry that cannot follow, signatures only."""
-        if index and index % PROGRESS_ENTRIES == 0:
-            self.tell(f"{index} entries decided again")
-        before = self.history.state
-        try:
-            event = self.history.read(data) if self.lawful else leaf.decode(data, keyring(before))
-        except KeyturnError as fault:
-            self.wrong(index, "leaf_must_be_signed_and_lawful", fault.message)
-            if self.lawful:
-                self.wrong(index, "every_entry_must_be_decided", "the entries after it were not decided again")
-            self.lawful = False
-            return
-        if self.lawful:
-            self.decisions += isinstance(event, ev.GateDecided)
-            for finding in recheck(before, event):
-                self.wrong(index, finding.rule, finding.message)
 
     def _tile(self, part: archive.Tile) -> None:
         """Compare kept hashes with the entries': the ones of level 0 say which entry was touched."""
@@ -143,29 +129,57 @@ class _Audit:
                 message = f"entry {place} is missing or is not what was appended"
                 self.wrong(place, "entries_must_stay_as_appended", message)
 
+    def _shown(self, part: archive.Shown) -> None:
+        """A blob is exactly what its digest commits to, an entry names it, and nobody cleared its erasure."""
+        digest, size = Digest(part.digest), self.size
+        try:
+            decode(part.encoded, digest)
+        except TamperDetected as fault:
+            self.wrong(size, "blobs_must_be_what_was_logged", fault.message)
+            return
+        self.shown.add(digest)
+        if digest in self.walk.history.state.erased:
+            message = f"the blob {digest[:15]}… is in the file, and the log says that it was erased"
+            self.wrong(size, "erased_blobs_must_stay_away", message)
+
+    def _told(self, said: archive.Manifest) -> None:
+        """The manifest tells of exactly the blobs that entries name."""
+        told = {Digest(each) for each in (*said.blobs, *said.withheld)}
+        if said.format == archive.FIRST_FORMAT or not self.walk.decided:
+            return
+        for digest in sorted(self.named - told):
+            message = f"an entry names the blob {digest[:15]}…; the manifest neither holds nor withholds it"
+            self.wrong(self.size, "blobs_must_be_shown_or_withheld", message)
+        for digest in sorted(told - self.named):
+            message = f"the manifest tells of the blob {digest[:15]}…; no entry names it"
+            self.wrong(self.size, "blobs_must_be_named_by_entries", message)
+        for each in sorted({*said.blobs} & {*said.withheld}):
+            message = f"the manifest both holds and withholds the blob {each[:15]}…"
+            self.wrong(self.size, "blobs_must_be_shown_or_withheld", message)
+
     def end(self, pinned: trusts.Trust | None) -> Replayed:
         """Compare the whole with what is signed and with what is pinned."""
-        founded, said = self.history.state.project, self.manifest
-        if founded is None:
-            self.wrong(0, "log_must_begin_with_its_founding", "no founding was read from the file")
-        if pinned is not None and founded is not None:
-            self._pinned(pinned, founded)
+        founded, said = self.walk.founded, self.manifest
+        self.walk.against(pin_of(pinned) if pinned else None, self._root_at)
         signed = 0
         basis = pinned.founded if pinned is not None else founded
         if basis is not None:
             signed = sum(self._note(each, note.parse_vkey(basis.log_key)) for each in self.notes)
         if said is not None:
             self._manifest(said, founded)
+            self._told(said)
         return Replayed(
             self.size,
-            self.decisions,
+            self.walk.decisions,
             signed,
             self.levels.root().hex(),
             founded.origin if founded else "",
             founded.genesis if founded else "",
             founded.demo if founded else False,
             pinned is not None,
-            tuple(_shortened(self.problems)),
+            tuple(_shortened(self.walk.problems)),
+            len(self.shown),
+            len(self.named - self.shown),
         )
 
     def _note(self, each: archive.Note, key: note.Verifier) -> bool:
@@ -201,23 +215,15 @@ class _Audit:
             message = "the file `checkpoint` is not the newest of `checkpoints`"
             self.wrong(said.size, "manifest_must_name_the_newest_checkpoint", message)
 
-    def _pinned(self, pinned: trusts.Trust, founded: ev.ProjectFounded) -> None:
-        seen = pinned.seen
-        if pinned.genesis != founded.genesis:
-            message = f"the log rests on {founded.genesis}, not on {pinned.genesis}"
-            self.wrong(0, "genesis_must_be_the_pinned_one", message)
-        elif seen.size > self.size:
-            self.wrong(self.size, "log_must_not_shrink", f"{seen.size} entries were seen; {self.size} are here")
-        elif seen.size and tree.root_from(seen.size, self._node).hex() != seen.root:
-            message = f"the first {seen.size} entries are not those that were seen"
-            self.wrong(seen.size, "log_must_not_be_rewritten", message)
+    def _root_at(self, size: int) -> bytes:
+        return tree.root_from(size, self._node)
 
     def _node(self, level: int, n: int) -> bytes:
         leaves = self.levels.hashes[0][n << level : (n + 1) << level]
         return tree.Frontier().extend(leaves).root()
 
 
-def _shortened(problems: list[Row]) -> Iterator[Row]:
+def _shortened(problems: list[Wrong]) -> Iterator[Wrong]:
     counts: dict[str, int] = {}
     for row in problems:
         counts[row[1]] = counts.get(row[1], 0) + 1
@@ -225,4 +231,4 @@ def _shortened(problems: list[Row]) -> Iterator[Row]:
             yield row
     for rule, many in counts.items():
         if many > PROBLEMS_MAX:
-            yield 0, rule, f"{many - PROBLEMS_MAX} more problems of this kind were found"
+            yield Wrong(0, rule, f"{many - PROBLEMS_MAX} more problems of this kind were found")

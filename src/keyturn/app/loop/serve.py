@@ -192,6 +192,9 @@ def why(step: Step) -> tuple[Finding, ...]:
         case agenda.Halted():
             said = f"a halt stands, asked for by {step.halt.by}: {step.halt.reason}"
             return (Finding("halt_must_be_lifted", said, "`keyturn resume`, by quorum"),)
+        case agenda.Witness():
+            help = "`keyturn run` asks the policy's witnesses again"
+            return tuple(Finding("checkpoint_must_be_witnessed", lack, help) for lack in step.lacking)
         case agenda.Hold():
             return step.decision.findings
         case _:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from keyturn.app.operating.opening import open_place
 from keyturn.app.project import Project
 from keyturn.core.errors import MalformedInput, UntrustedInput
 from keyturn.ledger import checkpoint, note, proof, tiles_folder
 from keyturn.ledger.checkpoint import Checkpoint
-from keyturn.ledger.store import LEAF_BYTES_MAX
+from keyturn.ledger.stores.port import LEAF_BYTES_MAX
 from keyturn.ledger.tiles_folder import Published
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
@@ -37,11 +38,15 @@ class Checked:
     entry_bytes: int
 
 
-def publish_tiles(project: Project, folder: Path) -> Published:
-    """Publish a fresh checkpoint and bring the static tree in `folder` to it."""
+def publish_tiles(project: Project, where: str | None) -> tuple[str, Published]:
+    """Publish a fresh checkpoint and bring the static tree in a folder or bucket to it; says where that is.
+
+    None means the place that the project's operation names.
+    """
+    place = open_place(project.root, where, create=True)
     with project.opened() as log:
         log.publish()
-        return tiles_folder.publish(log.store, log_key(project), folder)
+        return place.address, tiles_folder.publish(log.store, log_key(project), place)
 
 
 def prove_entry(project: Project, name: str) -> Proven:

@@ -48,7 +48,9 @@ WORDS: Final[Mapping[type[ev.Event], Callable[[Any], str]]] = {
     ev.LoopResumed: lambda e: f"{e.halt} lifted by the quorum of {short(e.dossier)}",
     ev.IncidentOpened: lambda e: f"{e.incident} {e.kind}{' EXERCISE' if e.exercise else ''}: {e.summary}",
     ev.AwarenessSigned: lambda e: f"{e.person} for {e.incident}: {e.moment} is {utc(e.moment_at)}",
+    ev.BlobErased: lambda e: f"{short(e.blob)} by the quorum of {short(e.dossier)}: {e.reason}",
     ev.StatusPublished: lambda e: f"number {e.counter}: {_status(e)}",
+    ev.CheckpointWitnessed: lambda e: f"{count(e.size, 'entry', 'entries')} cosigned by {', '.join(e.parties)}",
 }
 
 TONES: Final[Mapping[type[ev.Event], str]] = {
@@ -61,7 +63,9 @@ TONES: Final[Mapping[type[ev.Event], str]] = {
     ev.CandidateReleased: "green",
     ev.ApprovalGiven: "green",
     ev.LevelRaised: "yellow",
+    ev.BlobErased: "yellow",
     ev.StatusPublished: "dim",
+    ev.CheckpointWitnessed: "dim",
     ev.TrialAdvanced: "dim",
 }
 

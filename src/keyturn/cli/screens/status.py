@@ -13,11 +13,11 @@ from keyturn.core.state import State
 from keyturn.core.terms import Instant
 
 
-def show(sheet: Sheet, state: State, what: Waiting, now: Instant, *, root_hex: str, witnessed: bool) -> None:
+def show(sheet: Sheet, state: State, what: Waiting, now: Instant, *, root_hex: str) -> None:
     """The status screen; `what` says what is waited for, `root_hex` names the log's head."""
     name = safe(state.project.name, 60) if state.project else "no project"
     sheet.line(f"keyturn · {name} · {utc(now)}")
-    head(sheet, state, what.word, what.sentence, TONES.get(what.word, ""), witnessed=witnessed)
+    head(sheet, state, what.word, what.sentence, TONES.get(what.word, ""))
     for command, note in what.commands:
         sheet.command(command, note)
     if what.commands:
@@ -25,9 +25,21 @@ def show(sheet: Sheet, state: State, what: Waiting, now: Instant, *, root_hex: s
     _lineage(sheet, state)
     _bounds(sheet, state, now)
     _matters(sheet, state)
-    ahead = state.size - state.published
+    ahead = 0 if state.settled else state.size - state.published
     tail = f", {ahead} not yet published" if ahead else ", all published"
     sheet.entry("log", f"{count(state.size, 'entry', 'entries')}{tail}, root {root_hex[:16]}…, moved {age(state, now)}")
+    _witnesses(sheet, state)
+
+
+def _witnesses(sheet: Sheet, state: State) -> None:
+    """Who cosigned how much of the log, where the policy names anybody to ask."""
+    if state.current is None or not state.current.policy.witnesses.parties:
+        return
+    who = ", ".join(safe(name, 40) for name in state.cosigners)
+    behind = state.published - state.witnessed
+    late = f"; {count(behind, 'newer entry', 'newer entries')} published since" if behind else ""
+    said = f"{count(state.witnessed, 'entry', 'entries')} cosigned by {who}{late}" if who else "nobody has cosigned yet"
+    sheet.entry("witnesses", said, "green" if state.is_witnessed else "yellow")
 
 
 def _lineage(sheet: Sheet, state: State) -> None:

@@ -31,11 +31,11 @@ class Waiting:
     commands: tuple[tuple[str, str], ...] = ()
 
 
-def banners(state: State, *, witnessed: bool = False) -> tuple[str, ...]:
-    """The words that every screen must show; without knowing better, the log counts as unwitnessed."""
+def banners(state: State) -> tuple[str, ...]:
+    """The words that every screen must show."""
     policy = state.current.policy if state.current else None
     found = []
-    if not witnessed:
+    if not state.is_witnessed:
         found.append("UNWITNESSED")
     if policy is not None and policy.single_person:
         found.append("SINGLE PERSON")
@@ -48,14 +48,14 @@ def banners(state: State, *, witnessed: bool = False) -> tuple[str, ...]:
     return tuple(found)
 
 
-def head(sheet: Sheet, state: State, word: str, sentence: str, *styles: str, witnessed: bool = False) -> None:
+def head(sheet: Sheet, state: State, word: str, sentence: str, *styles: str) -> None:
     """The head of a screen: the verdict in a word, one sentence, the banners, and a line across."""
     label = f" {word} " if sheet.paint.colour else word
     first, *rest = wrap(sentence, sheet.width - len(label) - 2)
     sheet.line(f"{sheet.paint(label, 'inverse', 'bold', *styles)}  {sheet.paint(first, 'bold')}")
     for each in rest:
         sheet.line(" " * (len(label) + 2) + sheet.paint(each, "bold"))
-    found = banners(state, witnessed=witnessed)
+    found = banners(state)
     if found:
         sheet.line(sheet.paint(" · ".join(found), "yellow"))
     sheet.rule()
@@ -78,6 +78,8 @@ def waiting(state: State, step: Step, now: Instant) -> Waiting:
         return _held(state, step.dossier, step.decision, now)
     if isinstance(step, agenda.AwaitAudit):
         return _audit(state, step)
+    if isinstance(step, agenda.Witness):
+        return _witness(step)
     if isinstance(step, agenda.AwaitWarrant):
         return _warrant(state, step.reason)
     if isinstance(step, agenda.Improve) and is_looped(state):
@@ -149,6 +151,11 @@ def _audit(state: State, step: agenda.AwaitAudit) -> Waiting:
     generations = count(step.unaudited, "generation")
     sentence = f"{generations} released since people last looked; {step.bound} is the bound. A person must audit"
     return Waiting("HELD", sentence, ((f"keyturn audit --as {who} --reason TEXT", note or "the newest generation"),))
+
+
+def _witness(step: agenda.Witness) -> Waiting:
+    sentence = f"enough people signed; the permit waits for witnesses of the log: {safe('; '.join(step.lacking), 400)}"
+    return Waiting("HELD", sentence, (("keyturn run", "asks the witnesses again"),))
 
 
 def _warrant(state: State, reason: str) -> Waiting:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from keyturn.core import events as ev
-from keyturn.core.approval import quorum, row_of
+from keyturn.core.approval import quorum, row_of, unwitnessed
 from keyturn.core.decision import RULES, decide
 from keyturn.core.dossier import as_request, named
 from keyturn.core.evidence import SECOND
@@ -122,6 +122,14 @@ def loop_resumed(state: State, event: ev.LoopResumed) -> Iterator[Check]:
     yield _document(state, event.dossier).get("halt") == event.halt, "people cleared the end of another halt"
 
 
+def blob_erased(state: State, event: ev.BlobErased) -> Iterator[Check]:
+    """Exactly the blob that people cleared, for the reason that they read."""
+    yield from cleared(state, "EraseBlob", event.dossier, event.at)
+    said = _document(state, event.dossier)
+    yield said.get("erases") == event.blob, "people cleared the erasure of another blob"
+    yield said.get("why") == event.reason, "people cleared it for another reason"
+
+
 def gate_decided(state: State, event: ev.GateDecided) -> Iterator[Check]:
     """The same rules, asked about the same head at the same moment, give the same findings."""
     dossier = state.dossiers.get(event.dossier)
@@ -160,6 +168,8 @@ def permit_issued(state: State, event: ev.PermitIssued) -> Iterator[Check]:
         yield from _for_founder(state, event, dossier)
     else:
         yield False, f"no permit can be issued under the gate `{event.gate}`"
+    for lack in unwitnessed(state, dossier):
+        yield False, lack
     document = dossier.document
     artifact = body(document, "candidate")
     longest = current.policy.freshness.evidence_seconds * SECOND

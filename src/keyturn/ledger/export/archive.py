@@ -2,13 +2,16 @@
 
 The same log gives the same bytes, and a reader takes no archive that this would not have written: it holds exactly the
 names that the manifest implies, in their order, uncompressed. It never says whether what it reads is true.
+
+Version 2 also holds blobs, and names those that it withholds; files of version 1 hold none and stay readable.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import BinaryIO
 
 from keyturn.core.errors import MalformedInput, TamperDetected, invariant
@@ -16,15 +19,20 @@ from keyturn.core.terms import Json
 from keyturn.ledger import note, tree
 from keyturn.ledger.checkpoint import SIZE_MAX
 from keyturn.wire import canonical
+from keyturn.wire.blobs.blob import BLOB_BYTES_MAX
+from keyturn.wire.digest import parse
 from keyturn.wire.leaf import LEAF_BYTES_MAX
 
-FORMAT = "urn:keyturn:log-export:v1"
+FORMAT = "urn:keyturn:log-export:v2"
+FIRST_FORMAT = "urn:keyturn:log-export:v1"
+"""What was written before there were blobs."""
+
 TILE = 256
 """How many hashes or entries a full tile holds (C2SP tlog-tiles)."""
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-MANIFEST_BYTES_MAX = 1_000_000
+MANIFEST_BYTES_MAX = 16_000_000
 ENTRIES_BYTES_MAX = TILE * (2 + LEAF_BYTES_MAX)
 _HELP = "do not rely on this file; ask for another copy, and keep this one as evidence"
 _ROOT = re.compile(r"[0-9a-f]{64}")
@@ -32,7 +40,10 @@ _ROOT = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the file says that it holds; nobody signed it, so everything in it is compared with what is signed."""
+    """What the file says that it holds; nobody signed it, so everything in it is compared with what is signed.
+
+    `blobs` and `withheld` are digests in rising order: what is in the file, and what entries name that is not.
+    """
 
     origin: str
     genesis: str
@@ -40,6 +51,9 @@ class Manifest:
     size: int
     root: str
     checkpoints: tuple[int, ...]
+    blobs: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    format: str = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +80,14 @@ class Tile:
     level: int
     first: int
     hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The exact bytes of a blob that entries name by `digest`; whether they are those is for the reader to check."""
+
+    digest: str
+    encoded: bytes
 
 
 @dataclass(slots=True)
@@ -98,11 +120,20 @@ class Levels:
         return self.frontier.root()
 
 
-Part = Manifest | Note | Entries | Tile
+Part = Manifest | Note | Entries | Tile | Shown
 
 
-def write(file: BinaryIO, manifest: Manifest, notes: Sequence[bytes], leaves: Iterable[bytes]) -> None:
-    """Write a log that ends in its newest checkpoint; `notes` stand in the order of `manifest.checkpoints`."""
+def write(
+    file: BinaryIO,
+    manifest: Manifest,
+    notes: Sequence[bytes],
+    leaves: Iterable[bytes],
+    blobs: Mapping[str, bytes] = MappingProxyType({}),
+) -> None:
+    """Write a log that ends in its newest checkpoint; `notes` stand in the order of `manifest.checkpoints`.
+
+    `blobs` are the bytes of each of `manifest.blobs`.
+    """
     invariant(len(notes) == len(manifest.checkpoints) > 0, "every checkpoint has its note")
     _put(file, "manifest.json", _encode(manifest))
     _put(file, "checkpoint", notes[-1])
@@ -117,6 +148,8 @@ def write(file: BinaryIO, manifest: Manifest, notes: Sequence[bytes], leaves: It
     invariant(sound, "a manifest names the log that is written")
     for level, n, width in _tiles(manifest.size):
         _put(file, _name(str(level), n, width), b"".join(levels.hashes[level][n * TILE : n * TILE + width]))
+    for digest in manifest.blobs:
+        _put(file, f"blobs/{digest.removeprefix('sha256:')}", blobs[digest])
     file.write(END)
 
 
@@ -139,6 +172,8 @@ def read(file: BinaryIO) -> Iterator[Part]:
         if len(data) != width * tree.HASH_BYTES:
             raise _broken(f"`{name}` holds {len(data)} bytes; {width} hashes are expected")
         yield Tile(level, n * TILE, tuple(data[at : at + 32] for at in range(0, len(data), tree.HASH_BYTES)))
+    for digest in manifest.blobs:
+        yield Shown(digest, _take(file, f"blobs/{digest.removeprefix('sha256:')}", BLOB_BYTES_MAX))
     if file.read(len(END) + 1) != END:
         raise _broken("something stands after the last file of the archive, or its end is missing")
 
@@ -187,19 +222,24 @@ def _leaves(name: str, data: bytes) -> tuple[bytes, ...]:
 
 def _encode(manifest: Manifest) -> bytes:
     body: dict[str, Json] = {name: getattr(manifest, name) for name in ("origin", "genesis", "log_key", "size", "root")}
-    return canonical.encode({"format": FORMAT, **body, "checkpoints": list(manifest.checkpoints)})
+    body |= {"format": manifest.format, "checkpoints": list(manifest.checkpoints)}
+    if manifest.format != FIRST_FORMAT:
+        body |= {"blobs": list(manifest.blobs), "withheld": list(manifest.withheld)}
+    return canonical.encode(body)
 
 
 def _decode(data: bytes) -> Manifest:
     try:
         body = canonical.decode(data)
-        if not isinstance(body, dict) or body.get("format") != FORMAT:
-            raise _broken(f"the manifest is not of the format `{FORMAT}`")
+        version = body.get("format") if isinstance(body, dict) else None
+        if not isinstance(body, dict) or version not in (FORMAT, FIRST_FORMAT):
+            raise _broken(f"the manifest is not of the format `{FORMAT}` or `{FIRST_FORMAT}`")
         texts = (body.get(name) for name in ("origin", "genesis", "log_key", "root"))
         origin, genesis, log_key, root = (each if isinstance(each, str) else "" for each in texts)
         listed = body.get("checkpoints")
         sizes = tuple(_whole(each) for each in listed) if isinstance(listed, list) else ()
-        manifest = Manifest(origin, genesis, log_key, _whole(body.get("size")), root, sizes)
+        told = (_digests(body.get("blobs")), _digests(body.get("withheld")), str(version))
+        manifest = Manifest(origin, genesis, log_key, _whole(body.get("size")), root, sizes, *told)
         if _encode(manifest) != data:
             raise _broken("the manifest says more or less than is expected of it, or in another spelling")
     except MalformedInput as fault:
@@ -208,6 +248,14 @@ def _decode(data: bytes) -> Manifest:
     if not rising or not sizes or sizes[-1] != manifest.size or not _ROOT.fullmatch(root):
         raise _broken("the manifest does not end in its newest checkpoint, or its checkpoints are not in order")
     return manifest
+
+
+def _digests(value: Json) -> tuple[str, ...]:
+    """Digests in rising order, each once; nothing where the manifest of an earlier version names none."""
+    found = tuple(parse(each) for each in value) if isinstance(value, list) else ()
+    if list(found) != sorted(set(found)):
+        raise _broken("the manifest names blobs twice or not in order")
+    return found
 
 
 def _whole(value: Json) -> int:

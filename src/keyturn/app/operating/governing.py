@@ -1,0 +1,135 @@
+"""Be the governor of a project, the only one: here by a lock on the folder, among machines by a term of the log.
+
+Whoever is not the governor writes nothing as one. A standby waits until the place is free and goes on from the log.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from keyturn.app.operating.operation import read
+from keyturn.app.wiring import FileBlobs, FileLatch, governor_lock, read_bank_key
+from keyturn.core.errors import Conflict, Unavailable
+from keyturn.flow import halt as halts
+from keyturn.flow.blobs.erase import make_good
+from keyturn.flow.control import ControlDoor
+from keyturn.flow.governor import Governor
+from keyturn.ledger.artifacts import ArtifactStore
+from keyturn.ledger.check import require_continued, require_sound
+from keyturn.ledger.stores.port import LogStore
+from keyturn.verify import trust as trusts
+
+if TYPE_CHECKING:
+    from keyturn.app.project import Project
+    from keyturn.core.events import Document
+
+Tell = Callable[[str], None]
+T = TypeVar("T")
+
+STANDBY_SECONDS = 0.5
+"""How often a standby looks whether the place is free."""
+
+LINGER_SECONDS = 1.0
+"""How long the session of a governor that was killed may linger before its server notices."""
+
+BEATS = 4
+"""How many signs of life a governor gives in the time after which it would be taken for dead."""
+
+
+@contextmanager
+def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterator[Governor]:
+    """The governor of this project: the only one, with its door open for a halt; a standby waits for its turn first."""
+    from keyturn.app.sealed import Sealed
+
+    with ExitStack() as stack:
+        place = project.home / "governor.lock"
+        _in_turn(lambda: stack.enter_context(governor_lock(place)), standby=standby, tell=tell)
+        store = stack.enter_context(project.store())
+        term = _in_turn(lambda: store.take_term(_holder()), standby=standby, tell=tell, patience=LINGER_SECONDS)
+        if term:
+            tell(f"governs in term {term}")
+            stack.enter_context(_beating(store, read(project.root).takeover_seconds))
+        _require_sound(project, store)
+        log = stack.enter_context(project.opened(store))
+        latch, blobs = FileLatch(project.home / "halt.latch"), FileBlobs(project.blobs)
+        sealed = stack.enter_context(Sealed.start(project.home, latch, tell))
+
+        def halt_now(by: str, reason: str) -> Document:
+            receipt = halts.act(sealed, latch, by=by, reason=reason, keep=blobs.keep)
+            with project.opened() as own:  # after the kill: a log that cannot be read must not delay it
+                halts.record(own, by=by, reason=str(receipt["why"]), receipt=receipt)
+            return receipt
+
+        governor = Governor(
+            log=log,
+            improver=sealed,
+            trials=sealed,
+            halter=sealed,
+            artifacts=ArtifactStore(project.home / "artifacts"),
+            blobs=blobs,
+            latch=latch,
+            bank_key=read_bank_key(project.home / "bank.key"),
+            trust=lambda: trusts.read(project.home / "trust.json"),
+            tell=tell,
+        )
+        stack.enter_context(ControlDoor(project.home / "control.sock", halt_now))
+        for blob in make_good(log, blobs):
+            tell(f"the erased blob {blob[:15]}… lay there all the same; it was deleted")
+        yield governor
+
+
+def _holder() -> str:
+    """Who governs, in words for whoever finds the place taken."""
+    return f"process {os.getpid()} on {platform.node() or 'a machine without a name'}"
+
+
+def _in_turn(attempt: Callable[[], T], *, standby: bool, tell: Tell, patience: float = 0) -> T:
+    """What the attempt gives; a standby makes it again and again while somebody else is there or the server is away."""
+    told, until = False, time.monotonic() + patience
+    while True:
+        try:
+            return attempt()
+        except (Conflict, Unavailable) as fault:
+            if not standby and time.monotonic() >= until:
+                raise
+            if standby and not told:
+                tell(f"stands by: {fault.message}")
+                told = True
+        time.sleep(STANDBY_SECONDS)
+
+
+@contextmanager
+def _beating(store: LogStore, seconds: int) -> Iterator[None]:
+    """Give signs of life while the governor lives, from a thread: a long step has nothing to write."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(seconds / BEATS):
+            try:
+                if not store.beat():
+                    return
+            except Unavailable:
+                continue  # the server may come back; until then every append says that it is away
+            except Conflict:
+                return  # somebody took over: the next append says so, where it can be acted on
+
+    thread = threading.Thread(target=beat, name="keyturn-beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _require_sound(project: Project, store: LogStore) -> None:
+    """Recompute the log before governing on it; raises `TamperDetected` when it was cut, edited or forked."""
+    trust = trusts.read(project.home / "trust.json")
+    require_sound(store, trust.founded.log_key)
+    require_continued(store, size=trust.seen.size, root=trust.seen.root)
