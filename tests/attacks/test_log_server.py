@@ -21,7 +21,7 @@ from keyturn.ledger.schema import SCHEMA
 from tests.attacks import writers
 from tests.attacks.test_attack_edited_entries import VKEY
 from tests.ledger.signers import LOG, leaves_of, signed
-from tests.servers.cluster import Cluster
+from tests.servers.cluster import NAME, Cluster
 from tests.servers.logs import open_log
 
 
@@ -90,7 +90,7 @@ def test_a_server_that_could_lose_what_it_acknowledged_is_refused(own_cluster):
 
 
 def test_a_database_that_does_not_wait_for_its_disk_is_made_to(cluster, url, store):
-    edit(url, f"ALTER DATABASE {url.split('/')[3].split('?')[0]} SET synchronous_commit = off")
+    edit(url, f"ALTER DATABASE {NAME} SET synchronous_commit = off")
     with open_log(url) as again:
         assert again._session.execute("SHOW synchronous_commit").fetchone() == ("on",)
         assert again.append([b"a"], expected=None).size == 1
@@ -176,7 +176,7 @@ def test_a_writer_that_rests_in_mid_append_holds_the_others_up_only_for_a_while(
 
 
 def test_a_read_only_server_says_so(url, store):
-    edit(url, f"ALTER DATABASE {url.split('/')[3].split('?')[0]} SET default_transaction_read_only = on")
+    edit(url, f"ALTER DATABASE {NAME} SET default_transaction_read_only = on")
     with open_log(url) as again, pytest.raises(Unavailable, match="the database is read-only"):
         again.append([b"a"], expected=None)
 

@@ -21,6 +21,7 @@ from tests.verify.scene import (
     ACTION,
     KEYS,
     SCOPE,
+    SERVICE,
     Hand,
     Key,
     Scene,
@@ -34,7 +35,17 @@ from tests.verify.scene import (
 
 ALONE = "policy 2 loosens policy 1 and no dossier shows that people were asked for it"
 
+GOVERNOR = [{"kind": "ed25519", "public": SERVICE.public, "custody": "separate"}]
 MALLORY = [{"kind": "ed25519", "public": KEYS["mallory"].public, "custody": "separate"}]
+
+
+@pytest.mark.parametrize("swap", [{"roles": ["engineering", "safety"]}, {"keys": MALLORY}])
+def test_the_service_key_alone_changes_no_people_and_no_keys(scene, swap):
+    hand = Hand.of(scene)
+    text = document(people=[*document()["people"][:2], {**document()["people"][2], **swap}])
+    adopted = hand.add(stated(adoption(scene, text)))
+    stand(hand, text)
+    assert doubts(hand.show(policies=[adopted]), scene) == [(5, ALONE)]
 
 
 def looser():
@@ -119,17 +130,16 @@ def test_two_steps_that_each_tighten_cannot_hide_one_that_loosens(scene):
 @pytest.mark.parametrize(
     "swap",
     [
-        {"people": [*document()["people"][:2], {**document()["people"][2], "roles": ["engineering", "safety"]}]},
-        {"people": [*document()["people"][:2], {**document()["people"][2], "keys": MALLORY}]},
+        {"people": [*document()["people"][:2], {**document()["people"][2], "keys": GOVERNOR}]},
         {"project": {**document()["project"], "demo": True}},
         {"project": {**document()["project"], "origin": "other.example/log"}},
     ],
 )
-def test_no_later_policy_changes_people_keys_or_project(scene, swap):
+def test_no_later_policy_changes_the_project_or_enrols_the_governor(scene, swap):
     hand, text = Hand.of(scene), document(**swap)
     adopted = hand.add(stated(adoption(scene, text)))
     stand(hand, text)
-    message = "policy 2 names other people, keys or another project than policy 1"
+    message = "policy 2 is of another project than policy 1, or enrols the governor"
     assert doubts(hand.show(policies=[adopted]), scene) == [(5, message)]
 
 
@@ -363,7 +373,10 @@ def test_the_dossier_of_one_adoption_does_not_serve_the_next(scene):
             looser(),
             "that could not be adopted: it loosens `gates.release.1.quorum.safety` without the quorum of `amend`",
         ),
-        (document(people=document()["people"][:2]), "with other people or keys"),
+        (
+            document(people=document()["people"][:2]),
+            "that could not be adopted: it loosens `people.cyd` without the quorum of `amend`",
+        ),
     ],
 )
 def test_no_governor_acts_on_a_policy_that_a_thief_wrote_into_its_log(tmp_path, text, what):

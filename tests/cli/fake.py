@@ -103,6 +103,9 @@ class FakeProject:
     def adopt_policy(self, who: Any, *, reason: str) -> bool:
         return self.enough
 
+    def adoption_lacks(self) -> tuple[str, ...]:
+        return () if self.enough else ("1 more approval(s) in the role `safety` of policy 1",)
+
     def bundle(self, permit: str, path: Path, *, old_size: int = 0) -> int:
         path.write_text(permit, encoding="utf-8")
         return len(permit)

@@ -229,8 +229,8 @@ def test_a_mistake_says_what_to_do() -> None:
     assert problem == Problem(
         "colour",
         "`colour` is not a key of this table",
-        "remove it; the keys are: applicability, charter, freshness, gates, lease, levels, pace, people, project, "
-        "sandbox, schema, subject, suites, thresholds, tripwires, witnesses",
+        "remove it; the keys are: applicability, charter, freshness, gates, governor, lease, levels, pace, people, "
+        "project, sandbox, schema, subject, suites, thresholds, tripwires, witnesses",
     )
 
 

@@ -86,7 +86,7 @@ def test_another_service_key_writes_nothing(found: Found) -> None:
     before = world.kinds()
     with Store.open(world.home / "log.db") as store:
         log = Log.open(store, service=Key("thief"), log_key=LogKey(), clock=world.clock, ids=RandomIds())
-        with pytest.raises(UntrustedInput, match="the service key did not sign"):
+        with pytest.raises(UntrustedInput, match=r"the governor's key in force, `.*`, is not here"):
             log.publish()
     assert world.kinds() == before
 
@@ -104,7 +104,7 @@ def test_another_log_key_signs_no_checkpoint(found: Found) -> None:
     with Store.open(world.home / "log.db") as store:
         before = store.checkpoints()
         log = Log.open(store, service=Key("service"), log_key=Other(), clock=world.clock, ids=RandomIds())
-        with pytest.raises(UntrustedInput, match="the log key is not the one of the founding"):
+        with pytest.raises(UntrustedInput, match=r"the governor's key in force, `.*`, is not here"):
             log.publish()
         assert store.checkpoints() == before
     world.released()

@@ -297,13 +297,15 @@ def test_loosening_waits_for_the_quorum(found: Found) -> None:
     assert lawful(world) == []
 
 
-def test_a_policy_may_not_exchange_people_project_or_founder(found: Found) -> None:
-    old = policy_of(document())
-    stranger = document()
-    stranger["people"] = stranger["people"][:2]
-    stranger["gates"][3] = stranger["gates"][2] | {"level": 1}
-    with pytest.raises(MalformedInput, match="the policy's people changed"):
-        policies.require_adoptable(old, policy_of(stranger))
+def test_a_policy_may_not_exchange_project_or_founder(found: Found) -> None:
+    old, other = policy_of(document()), document()
+    other["subject"] = {**other["subject"], "founder": "sha256:" + "5" * 64}
+    with pytest.raises(MalformedInput, match="the policy's founder changed"):
+        policies.require_adoptable(old, policy_of(other))
+    other = document()
+    other["project"] = {**other["project"], "name": "another"}
+    with pytest.raises(MalformedInput, match="the policy's project changed"):
+        policies.require_adoptable(old, policy_of(other))
 
 
 def test_a_policy_that_changes_while_a_trial_is_open_refuses_the_candidate_and_goes_on(found: Found) -> None:

@@ -16,6 +16,7 @@ from keyturn.app.auditing.replaying import replay_export
 from keyturn.cli.main import main
 from keyturn.core import events as ev
 from keyturn.core.terms import Digest
+from keyturn.flow.blobs.erase import ask
 from keyturn.ledger.export.archive import FORMAT
 from tests.journeys.test_founding import founded
 
@@ -108,6 +109,23 @@ def test_an_erased_reason_is_withheld_everywhere_and_nothing_else_changes(desk: 
     assert "by the quorum" in desk.say("log", "list", "--kind", "BlobErased")
 
 
+def test_a_second_person_reads_what_an_erasure_would_delete_and_why(desk: Desk) -> None:
+    digest = desk.halted()
+    said = desk.project.typed("asked for by ada")
+    said.keep()
+    with desk.project.opened() as log:
+        dossier = ask(log, digest, why=said.reference)
+    shown = desk.say("dossier", "show", dossier[7:15])
+    assert "WHAT IT WOULD ERASE" in shown
+    assert digest in shown
+    assert "asked for by ada" in shown
+    assert desk.json("dossier", "show", dossier[7:15])["document"]["why"] == said.reference
+    signing = ("--as", "ada", "--keys", str(desk.keys), "--reason", "agreed")
+    assert "in the log" in desk.say("approval", "give", dossier[7:15], *signing)
+    assert desk.erase(digest).startswith("ERASED")
+    assert desk.holds(WORDS) == []
+
+
 def test_attack_an_erased_blob_that_is_put_back_is_shown_to_nobody_and_named(desk: Desk) -> None:
     digest = desk.halted()
     place = desk.project.blobs.folder / digest[7:]
@@ -117,9 +135,15 @@ def test_attack_an_erased_blob_that_is_put_back_is_shown_to_nobody_and_named(des
     assert WORDS not in desk.say("status", code=6)
     assert WORDS not in desk.say("log", "blob", digest, code=1)
     assert "erased_blobs_must_stay_away" in desk.say("log", "fsck", code=3)
+    assert desk.json("log", "fsck", code=3)["blobs"]["sound"] == 1, "the reason of the erasure"
     desk.say("log", "export", str(desk.folder / "log.tar"))
     place.unlink()
     assert desk.holds(WORDS) == []
+    place.write_bytes(kept)
+    told: list[str] = []
+    desk.project.run(tell=told.append)
+    assert [each for each in told if "lay there all the same" in each]
+    assert desk.holds(WORDS) == [], "the next start of the governor deletes it, and says so"
     place.write_bytes(kept)
     assert desk.erase(digest).startswith("ERASED"), "asked again, it is deleted again, and nobody signs twice"
     assert desk.holds(WORDS) == []

@@ -22,7 +22,7 @@ from keyturn.core.errors import Conflict, MalformedInput, Unavailable
 from tests.conftest import REPO
 from tests.journeys.test_founding import founded
 from tests.servers.buckets import Buckets
-from tests.servers.cluster import Cluster
+from tests.servers.cluster import NAME, Cluster
 
 WAIT_SECONDS = 40
 
@@ -185,6 +185,7 @@ def test_attack_a_frozen_governor_comes_back_after_a_standby_took_over_and_write
     assert first.replay(lambda _: None).problems == ()
 
 
+@pytest.mark.slow
 def test_a_standby_takes_over_from_a_governor_that_was_killed(
     tmp_path: Path, cluster: Cluster, started: list[Running]
 ) -> None:
@@ -214,7 +215,7 @@ def test_a_project_whose_database_is_gone_is_not_founded_again(tmp_path: Path, c
     root, keys, url = tmp_path / "project", tmp_path / "keys", cluster.database()
     operate(root, store=url)
     project_in(root, keys)
-    cluster.sql("DROP SCHEMA keyturn CASCADE", url.split("/")[3].split("?")[0])
+    cluster.sql("DROP SCHEMA keyturn CASCADE", NAME)
     with pytest.raises(Unavailable, match="there is no log in"):
         app.open_project(root).state()
     with pytest.raises(Conflict, match="holds a trust file but no log"):

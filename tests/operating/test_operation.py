@@ -85,7 +85,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
         (2, "log.store"),
         (3, "log.tiles"),
     ]
-    with pytest.raises(MalformedInput, match=r"operation.toml: .*line 1"):
+    with pytest.raises(MalformedInput, match=r"operation\.toml: invalid value"):
         operation.read(write(tmp_path, "log = [\n"))
     with pytest.raises(OperationProblems, match="`log` is no table"):
         operation.read(write(tmp_path, "log = 3\n"))

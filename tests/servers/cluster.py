@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 START_SECONDS = 30
+NAME = "log"
 
 
 def binaries() -> Path | None:
@@ -21,13 +23,20 @@ def binaries() -> Path | None:
     return found[-1].parent if found else Path(beside).parent if beside else None
 
 
+def account() -> str | None:
+    """Whose processes the server's are: it refuses the superuser's."""
+    if os.geteuid() != 0:
+        return None
+    return "postgres" if any(each.pw_name == "postgres" for each in pwd.getpwall()) else "nobody"
+
+
 @dataclass
 class Cluster:
     """A cluster in a folder of its own, reached by a socket in it; it syncs, because that is what is tried."""
 
     bin: Path
     folder: Path
-    databases: int = 0
+    made_one: bool = False
 
     @classmethod
     def made(cls) -> Cluster:
@@ -39,8 +48,8 @@ class Cluster:
                 pytest.fail(reason)
             pytest.skip(reason)
         cluster = cls(bin, Path(tempfile.mkdtemp(prefix="kt-pg-")))
-        if os.geteuid() == 0:
-            shutil.chown(cluster.folder, "postgres", "postgres")
+        if (user := account()) is not None:
+            shutil.chown(cluster.folder, user)
         words = ["--auth=trust", "--username=keyturn", "--no-sync", "--no-locale", "--encoding=UTF8"]
         cluster._do("initdb", *words, "-D", str(cluster.folder / "data"))
         cluster.start()
@@ -65,11 +74,19 @@ class Cluster:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def database(self) -> str:
-        """The address of a new and empty database."""
-        self.databases += 1
-        name = f"log{self.databases}"
-        self.sql(f"CREATE DATABASE {name}")
-        return self.url(name)
+        """The address of an empty database: always the same one, as making and removing many takes long."""
+        if not self.made_one:
+            self.made_one = True
+            self.sql(f"CREATE DATABASE {NAME}")
+        self.sql(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{NAME}'")
+        self.sql(f"ALTER DATABASE {NAME} RESET ALL")
+        for statement in (
+            "DROP SCHEMA IF EXISTS keyturn CASCADE",
+            "DROP SCHEMA public CASCADE",
+            "CREATE SCHEMA public",
+        ):
+            self.sql(statement, NAME)
+        return self.url(NAME)
 
     def url(self, name: str) -> str:
         """The address of a database; the folder of the socket stands where a host would."""
@@ -84,11 +101,11 @@ class Cluster:
             return asked.fetchall() if asked.description else []
 
     def _do(self, program: str, *words: str) -> None:
-        user = "postgres" if os.geteuid() == 0 else None
+        user = account()
         ran = subprocess.run(
             [str(self.bin / program), *words],
             user=user,
-            group=user,
+            group=pwd.getpwnam(user).pw_gid if user else None,
             extra_groups=[] if user else None,
             cwd=self.folder,
             stdin=subprocess.DEVNULL,

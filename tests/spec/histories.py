@@ -54,6 +54,13 @@ def _claiming() -> dict[str, Any]:
     return text
 
 
+def _handed_over() -> dict[str, Any]:
+    """Other people, another key of ada's, and keys of the governor's, of which one was a person's elsewhere."""
+    people = [person("ada", "safety", "board", keys=2), person("ben", "safety"), person("dot", "engineering", "safety")]
+    people[0]["keys"] = people[0]["keys"][1:]
+    return document(people=people, governor={"service_key": key("next-service")})
+
+
 POLICIES = {
     "plain": document(),
     "stricter": _stricter(),
@@ -62,8 +69,10 @@ POLICIES = {
     "demo": _demo(),
     "claiming": _claiming(),
     "looped": looped(),
+    "handed over": _handed_over(),
 }
 FOUNDING = ("plain", "stricter", "separate", "bare", "demo", "claiming", "looped")
+ADOPTED = (*FOUNDING, "handed over")
 
 MUTATIONS: tuple[dict[str, Any], ...] = (
     *({},) * 14,
@@ -81,6 +90,7 @@ MUTATIONS: tuple[dict[str, Any], ...] = (
     {"level": 7},
     {"key": SERVICE_KEY},
     {"key": key("ada-1")},
+    {"key": key("next-service")},
     {"key": key("nobody-0")},
 )
 SEALINGS: tuple[dict[str, Any], ...] = (
@@ -270,7 +280,7 @@ class Teller:
             self.story.audited(lineage.generations[-1 - a % len(lineage.generations)].root)
 
     def _adopt(self, a: int, b: int, c: int) -> None:
-        self.story.adopt(POLICIES[FOUNDING[a % len(FOUNDING)]])
+        self.story.adopt(POLICIES[ADOPTED[a % len(ADOPTED)]])
 
     def _wait(self, a: int, b: int, c: int) -> None:
         self.story.at += (60_000, 600_000, HOUR, 2 * HOUR, 30 * HOUR)[a % 5]

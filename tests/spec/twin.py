@@ -335,10 +335,37 @@ def counts(log: Log, index: int, now: int) -> bool:
         and bool(keys)
         and all(key["kind"] != "simulated" or project["demo"] for key in keys)
         and said["key"] not in (project["service_key"], project["log_key"])
+        and said["key"] not in governors(log)
         and not disguised(said["key"], project["service_key"])
         and log[sealed]["actor"] != f"person:{said['person']}"
         and said["person"] not in kept_out(log, text)
     )
+
+
+def governors(log: Log) -> set[str]:
+    """Every key that some policy made the governor's: once its own, never a person's."""
+    tables = [adopted["document"].get("governor", {}) for adopted in every(log, "PolicyAdopted")]
+    named = {table["service_key"] for table in tables if "service_key" in table}
+    return named | {vkey for table in tables for vkey in table.get("log_keys", [])}
+
+
+# Design section 5: policy n+1 is signed by the thresholds of n and n+1
+
+
+def agreed(old: dict[str, Any], new: dict[str, Any], level: int, signed: set[Any], approved: set[Any]) -> bool:
+    """Nobody's keys or roles change, or every new key signed and some way of seating who agreed fills `amend` anew."""
+    before = {(p["id"], k["public"]) for p in old["people"] for k in p["keys"]}
+    after = {(p["id"], k["public"]) for p in new["people"] for k in p["keys"]}
+    if old["people"] == new["people"]:
+        return True
+    rows = [row for row in new["gates"] if (row["action"], row["level"]) == ("amend", level)]
+    if not rows or not after - before <= signed:
+        return False
+    willing = sorted({person for person, key in (signed | approved) & after})
+    roles = {p["id"]: p["roles"] for p in new["people"]}
+    seats = [seat["role"] for seat in rows[0]["quorum"] for _ in range(seat["persons"])]
+    ways = permutations(willing, len(seats))
+    return any(all(role in roles[who] for who, role in zip(way, seats, strict=True)) for way in ways)
 
 
 def disguised(key: str, service: str) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from keyturn.core.terms import Digest
-from keyturn.wire import approval, people_statements
+from keyturn.wire import approval, leaf, people_statements
 from keyturn.wire.approval import ApprovalTerms
 from keyturn.wire.people_statements import AuditTerms, AwarenessTerms
 
@@ -79,6 +80,13 @@ TERMS = {
         reason="",
     ),
 }
+ADOPTION: dict[str, Any] = {
+    "genesis": GENESIS,
+    "policy": POLICY,
+    "version": 2,
+    "dossier": DOSSIER,
+    "person": "dot",
+}
 FORMS = {
     AuditTerms: people_statements.AUDIT,
     AwarenessTerms: people_statements.AWARENESS,
@@ -92,6 +100,8 @@ def vectors() -> dict[str, str]:
         message = FORMS[type(terms)].message(terms) if type(terms) in FORMS else approval.message(terms)
         vector = {"terms": dataclasses.asdict(terms), "message_hex": message.hex()}
         made[name] = json.dumps(vector, indent=2, ensure_ascii=False) + "\n"
+    message = leaf.adoption_message(**ADOPTION)
+    made["people/adoption"] = json.dumps({"terms": ADOPTION, "message_hex": message.hex()}, indent=2) + "\n"
     return made
 
 

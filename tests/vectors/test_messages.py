@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from keyturn.wire import approval
+from keyturn.wire import approval, leaf
 from keyturn.wire.approval import ApprovalTerms
-from tests.vectors.make_messages import HERE, vectors
+from tests.vectors.make_messages import ADOPTION, HERE, vectors
 
 NAMES = sorted(vectors())
 
@@ -48,3 +48,22 @@ def test_terms_come_back_out_of_the_message(name):
     vector = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
     _, _, _, _, payload = bytes.fromhex(vector["message_hex"]).split(b" ", 4)
     assert approval.read(payload) == ApprovalTerms(**vector["terms"])
+
+
+def test_a_stranger_builds_the_message_of_an_adoption_too():
+    vector = json.loads((HERE / "people/adoption.json").read_text(encoding="utf-8"))
+    terms = vector["terms"]
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "policy", "digest": {"sha256": terms.pop("policy").removeprefix("sha256:")}}],
+        "predicateType": "urn:keyturn:adoption:v1",
+        "predicate": terms,
+    }
+    body = json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert (b"DSSEv1 28 application/vnd.in-toto+json %d " % len(body) + body).hex() == vector["message_hex"]
+
+
+@pytest.mark.parametrize("changed", ["genesis", "policy", "version", "dossier", "person"])
+def test_every_term_of_an_adoption_is_bound(changed):
+    other = 3 if changed == "version" else "eve" if changed == "person" else "sha256:" + "9" * 64
+    assert leaf.adoption_message(**{**ADOPTION, changed: other}) != leaf.adoption_message(**ADOPTION)

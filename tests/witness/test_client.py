@@ -9,7 +9,6 @@ import http.server
 import socket
 import ssl
 import threading
-import time
 
 import pytest
 from cryptography import x509
@@ -41,14 +40,15 @@ def ask(witness, url, size=0):
 
 
 @contextlib.contextmanager
-def answering(status, body, kind="text/plain", headers=(), hold=0.0):
-    """A server that answers every POST in one way; `asked` are the bodies that it was sent."""
+def answering(status, body, kind="text/plain", headers=(), hold=None):
+    """A server that answers every POST in one way, once the event `hold` is set; `asked` are the bodies it was sent."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             asked.append(self.rfile.read(int(self.headers["Content-Length"])))
-            time.sleep(hold)
+            if hold is not None:
+                hold.wait(40)
             said = body(asked[-1]) if callable(body) else body
             with contextlib.suppress(OSError):
                 self.send_response(status)
@@ -238,13 +238,12 @@ def test_a_proxy_of_the_environment_is_not_used(witness, monkeypatch):
 
 
 def test_one_that_answers_too_late_is_left_behind(witness):
-    with served(witness) as (good, _), answering(200, line_of(ED, LOG.note), hold=1.5) as (slow, _):
-        begin = time.monotonic()
-        gathered = gather([Asked((ED.witness,), slow), ask(witness, good)], seconds=0.5)
-        took = time.monotonic() - begin
-    assert took < 1.4
+    over = threading.Event()  # so the slow one answers only after whoever asked it has gone on
+    with served(witness) as (good, _), answering(200, line_of(ED, LOG.note), hold=over) as (slow, _):
+        gathered = gather([Asked((ED.witness,), slow), ask(witness, good)], seconds=2)
+        over.set()
     assert [each.asked.url for each in gathered.missing] == [slow]
-    assert reasons(gathered) == ["did not answer within 0.5 s"]
+    assert reasons(gathered) == ["did not answer within 2 s"]
     assert len(gathered.signed) == 1
 
 
@@ -263,12 +262,9 @@ def test_one_that_drips_is_left_behind(drip):
 
         thread = threading.Thread(target=trickle)
         thread.start()
-        begin = time.monotonic()
         gathered = gather([Asked((ED.witness,), f"http://127.0.0.1:{listening.getsockname()[1]}")], seconds=0.4)
-        took = time.monotonic() - begin
-        stop.set()
+        stop.set()  # only now: it would have dripped for ever
         thread.join()
-    assert took < 5
     assert len(gathered.missing) == 1
 
 

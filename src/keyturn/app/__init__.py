@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from keyturn.app.amending.rotating import Rotated as Rotated
+    from keyturn.app.amending.rotating import rotate as rotate
     from keyturn.app.auditing.exporting import Exported as Exported
     from keyturn.app.auditing.exporting import export_log as export_log
     from keyturn.app.auditing.replaying import Replayed as Replayed
@@ -54,6 +56,7 @@ _PLACES = {
     "Project": "keyturn.app.project",
     "Replay": "keyturn.app.verifying",
     "Replayed": "keyturn.app.auditing.replaying",
+    "Rotated": "keyturn.app.amending.rotating",
     "Row": "keyturn.app.machine",
     "Signing": "keyturn.app.reasons.signing",
     "Verified": "keyturn.app.verifying",
@@ -73,6 +76,7 @@ _PLACES = {
     "replay_export": "keyturn.app.auditing.replaying",
     "erase": "keyturn.app.reasons.erasing",
     "look": "keyturn.app.reasons.erasing",
+    "rotate": "keyturn.app.amending.rotating",
     "shortened": "keyturn.app.reasons.reading",
     "verify_log": "keyturn.app.verifying",
     "verify_permit": "keyturn.app.verifying",

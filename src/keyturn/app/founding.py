@@ -14,7 +14,7 @@ from keyturn.app.project import POLICY, Project
 from keyturn.app.reasons.signing import Signing
 from keyturn.app.wiring import KeySigner, RandomIds, SystemClock
 from keyturn.core.errors import Conflict, MalformedInput, UntrustedInput
-from keyturn.core.policy import Person, Policy
+from keyturn.core.policy import Key, Person, Policy
 from keyturn.core.terms import Custody, Digest
 from keyturn.flow import policy as policies
 from keyturn.flow import project as projects
@@ -131,6 +131,9 @@ def found(
     """
     home = root / HOME
     opening.require_no_log(root)
+    if policy.governor.service_key or policy.governor.log_keys:
+        message = "`[governor]` names keys, and the founding makes the governor's own"
+        raise MalformedInput(message, help="leave the table out; `keyturn key rotate` writes it when a key changes")
     _clear_unfinished(home)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     now = SystemClock().now()
@@ -177,7 +180,8 @@ def _genesis_signature(root: Path, genesis: Digest, person: Person, who: Signing
             f"the key of `{person.id}` in `{who.keys}` is not the one in the policy",
             help="put that key's `public` there",
         )
-    _require_custody(path, person, root)
+    for key in person.keys:
+        require_custody(path, person.id, key, root)
     message = leaf.genesis_message(genesis, person.id)
     public, sig = who.sign(person.id, message)
     if not signature.verify(public, message, sig, touch=enrolled.touch, pin=enrolled.pin):
@@ -188,18 +192,17 @@ def _genesis_signature(root: Path, genesis: Digest, person: Person, who: Signing
     return projects.Signed(person.id, public, base64.encode(sig))
 
 
-def _require_custody(path: Path, person: Person, root: Path) -> None:
+def require_custody(path: Path, person: str, key: Key, root: Path) -> None:
     """Refuse a policy that declares a better custody than what is seen of the key file."""
     seen = openssh.custody_seen if keyfile.read_public(path).kind is keyfile.KeyKind.SSH else custody.custody_of
     observed = seen(path, governor_uid=os.geteuid(), project_dir=root)
-    for key in person.keys:
-        settled = custody.record(observed=observed, declared=key.custody)
-        if list(Custody).index(settled.custody) < list(Custody).index(key.custody):
-            raise UntrustedInput(
-                f"the policy declares custody `{key.custody}` for the key of `{person.id}`; seen is {settled.custody}:"
-                f" {settled.why}",
-                help="declare what is true, or keep the key where the governor's account cannot reach it",
-            )
+    settled = custody.record(observed=observed, declared=key.custody)
+    if list(Custody).index(settled.custody) < list(Custody).index(key.custody):
+        raise UntrustedInput(
+            f"the policy declares custody `{key.custody}` for the key of `{person}`; seen is {settled.custody}:"
+            f" {settled.why}",
+            help="declare what is true, or keep the key where the governor's account cannot reach it",
+        )
 
 
 def _write_private(path: Path, data: bytes) -> None:

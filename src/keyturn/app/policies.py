@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from keyturn.core.errors import MalformedInput
 from keyturn.core.policy import Person, Policy
-from keyturn.core.policy_change import Difference, change, explain, needs_quorum
+from keyturn.core.policy_change import Difference, change, explain
 from keyturn.core.state import State
 from keyturn.flow import policy as policies
 
 if TYPE_CHECKING:
-    from keyturn.app.project import Project
-    from keyturn.app.reasons.signing import Signing
+    pass
 
 
 def read_policy(path: Path) -> Policy:
@@ -29,24 +28,6 @@ def explain_policy(policy: Policy) -> tuple[str, ...]:
 def diff_policy(old: Policy, new: Policy) -> tuple[Difference, ...]:
     """What differs, tightening told from loosening."""
     return change(old, new)
-
-
-def adopt_file(project: Project, who: Signing, *, reason: str) -> bool:
-    """Adopt a project's policy file: at once when it only tightens, else once the `amend` quorum has signed for it."""
-    new = policies.read_file(project.policy_path)
-    with project.opened() as log:
-        old = policy_of(log.state)
-        person_of(log.state, who.person)
-        differences = change(old, new)
-        policies.require_adoptable(old, new)
-        if not differences:
-            return True
-        if not needs_quorum(differences):
-            policies.adopt(log, new, None)
-            return True
-        digest = policies.ask(log, new, differences)
-        project.approve(log, digest, who, project.typed(reason))
-        return policies.adopt_cleared(log, new, digest)
 
 
 def person_of(state: State, name: str) -> Person:

@@ -16,11 +16,11 @@ from keyturn.app import disclosing
 from keyturn.app.disclosing import ClockRow
 from keyturn.app.operating import opening
 from keyturn.app.operating.opening import HOME
-from keyturn.app.policies import adopt_file, person_of, policy_of
+from keyturn.app.policies import person_of, policy_of
 from keyturn.app.reasons.reading import Reader
 from keyturn.app.reasons.signing import Signing, Typed, typed
 from keyturn.app.verifying import Replay, verify_store
-from keyturn.app.wiring import FileBlobs, FileLatch, KeySigner, NetworkWitnesses, RandomIds, SystemClock
+from keyturn.app.wiring import FileBlobs, FileLatch, KeySigner, NetworkWitnesses, RandomIds, SystemClock, own_keys
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
@@ -125,6 +125,7 @@ class Project:
                 ids=RandomIds(),
                 earlier=_read_before.get(self.root),
                 witnessing=NetworkWitnesses(),
+                find=own_keys(self.home, trust.founded.origin),
             )
             yield log
             _read_before[self.root] = log
@@ -279,8 +280,7 @@ class Project:
                 raise MalformedInput("no halt stands; there is nothing to resume", help="`keyturn status`")
             step = next_step(log.state, log.now())
             if isinstance(step, agenda.Publish):
-                log.publish()
-                step = next_step(log.state, log.now())
+                step = next_step(log.publish(), log.now())
             asked = step.dossier if isinstance(step, agenda.Halted) else None
             digest = asked.digest if asked else seal_other(log, "ResumeLoop", {"halt": halt.id, "reason": halt.reason})
             self.approve(log, digest, who, self.typed(reason))
@@ -319,8 +319,16 @@ class Project:
             incidents.aware(log, terms, public=public, sign=lambda _: signature, keep=said.keep)
 
     def adopt_policy(self, who: Signing, *, reason: str) -> bool:
-        """Adopt the policy file: at once when it only tightens, else once the `amend` quorum has signed for it."""
-        return adopt_file(self, who, reason=reason)
+        """Adopt the policy file: at once when it only tightens, else once everybody whom it needs has signed."""
+        from keyturn.app.amending.adopting import adopt
+
+        return adopt(self, who, reason=reason)
+
+    def adoption_lacks(self) -> tuple[str, ...]:
+        """Who still has to sign for the policy file, and in which capacity; nothing where nobody was asked yet."""
+        from keyturn.app.amending.adopting import lacks
+
+        return lacks(self)
 
     def clocks(self, incident: str) -> tuple[ClockRow, ...]:
         """The legal clocks of an incident for this project, and the regimes that do not apply and why."""
@@ -352,6 +360,6 @@ class Project:
             log.publish()
 
     def write_trust(self, path: Path) -> None:
-        """Write the trust file that a loading node pins; it remembers nothing yet."""
-        own = trusts.read(self.home / "trust.json")
-        trusts.write(trusts.Trust(own.genesis, own.founded, own.policy, trusts.Seen()), path)
+        """Write the trust file that a loading node pins; all that it has seen is which policy is in force."""
+        own, seen = trusts.read(self.home / "trust.json"), trusts.Seen(policy_version=len(self.logged().policies))
+        trusts.write(trusts.Trust(own.genesis, own.founded, own.policy, seen), path)

@@ -11,10 +11,13 @@ from keyturn.app.auditing.replaying import pin_of
 from keyturn.app.operating.opening import open_any
 from keyturn.core import events as ev
 from keyturn.core.errors import MalformedInput
+from keyturn.core.state import State
 from keyturn.core.terms import Instant
 from keyturn.flow.permit import SCOPE
 from keyturn.ledger.auditing.walk import Walk
 from keyturn.ledger.check import check_store
+from keyturn.ledger.checkpoint import Keys
+from keyturn.ledger.history import log_keys
 from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
@@ -88,7 +91,15 @@ def verify_store(store: LogStore, *, trust: Path | None, tell: Tell) -> Replay:
     for data in store.leaves(0, head.size):
         walk.take(data)
     if walk.founded is not None:
-        for each in check_store(store, walk.founded.log_key):
+        state = walk.history.state
+        keys = keys_over_time(state, pinned) if pinned else log_keys(walk.founded, state.policies)
+        for each in check_store(store, keys):
             walk.wrong(head.size, each.rule, each.message)
     walk.against(pin_of(pinned) if pinned else None, store.root_at)
     return Replay(head.size, walk.decisions, tuple(walk.problems), head.root.hex())
+
+
+def keys_over_time(state: State, trust: trusts.Trust) -> Keys:
+    """The log's keys as a replay from the pinned founding shows them; the pinned one alone where it has another."""
+    same = state.project is not None and state.project.genesis == trust.genesis
+    return log_keys(trust.founded, state.policies if same else ())

@@ -87,6 +87,18 @@ class KeySigner:
         return self.private.sign(message)
 
 
+def own_keys(home: Path, origin: str) -> Callable[[str], KeySigner | None]:
+    """Find a key of the governor's in its folder by its public part; it signs under the log's name."""
+
+    def find(public: str) -> KeySigner | None:
+        for place in (*sorted((home / "service.key").glob("*.json")), *sorted((home / "log.key").glob("*.json"))):
+            if keyfile.read_public(place).public == public:
+                return KeySigner.open(place, origin)
+        return None
+
+    return find
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkWitnesses:
     """The witnesses of a policy, asked over the network by C2SP tlog-witness; see the port."""

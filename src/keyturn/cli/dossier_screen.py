@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from keyturn.cli.screen import WIDTH, Paint, Sheet, count, safe, short, until, utc, wants_colour
-from keyturn.cli.screens import evidence, loop
+from keyturn.cli.screens import blobs, evidence, loop
 from keyturn.cli.screens.scale import figure, measure_of, number
 from keyturn.cli.screens.waiting import head, missing_roles, subject_of, who_may
 from keyturn.core.approval import refused_by, why_not
@@ -25,6 +25,8 @@ BY_PEOPLE = frozenset({"quorum_must_be_met", "nobody_must_have_refused"})
 FILES_MAX, RECIPE_MAX = 12, 12
 STATUS_TONES = {"released": "green", "rejected": "red", "proposed": "yellow", "shadowed": "yellow"}
 CLAIM_MAX = 400
+ACTS = {"AdoptPolicy": "keyturn policy adopt", "EraseBlob": "keyturn log erase"}
+"""The command that acts on a cleared dossier, where it is not the loop that does."""
 
 
 def verdict(state: State, dossier: Dossier, now: Instant) -> tuple[str, str, str]:
@@ -46,7 +48,8 @@ def verdict(state: State, dossier: Dossier, now: Instant) -> tuple[str, str, str
         return "HELD", "red", f"{about}: {count(len(others), 'finding')} that no signature can cure"
     if findings:
         return "HELD", "yellow", f"{about}: everything holds but the quorum; only people are missing"
-    return "CLEAR", "green", f"{about}: nothing stands in the way; `keyturn run` acts on it"
+    acts = ACTS.get(str(dossier.document.get("request")), "keyturn run")
+    return "CLEAR", "green", f"{about}: nothing stands in the way; `{acts}` acts on it"
 
 
 def dossier_text(
@@ -70,6 +73,8 @@ def show(sheet: Sheet, state: State, dossier: Dossier, now: Instant) -> None:
         _choices(sheet, state, dossier, now)
     if dossier.gate == Gate.TRAIN:
         loop.leave(sheet, dossier.document)
+    if dossier.document.get("erases") is not None:
+        blobs.erasure(sheet, dossier.document)
     if dossier.document.get("diff") is not None:
         _changes(sheet, dossier)
     if dossier.document.get("programs") is not None:
@@ -89,6 +94,8 @@ def summary(sheet: Sheet, state: State, dossier: Dossier, now: Instant) -> None:
     head(sheet, state, word, sentence, tone)
     if dossier.gate == Gate.TRAIN:
         loop.leave(sheet, dossier.document)
+    if dossier.document.get("erases") is not None:
+        blobs.erasure(sheet, dossier.document)
     evidence.table(sheet, [measure_of(row) for row in rows_of(dossier.document.get("evidence"))])
     body = _mapping(dossier.document.get("candidate"))
     sheet.line(f"  dossier  {dossier.digest.removeprefix('sha256:')}")

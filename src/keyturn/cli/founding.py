@@ -74,6 +74,26 @@ def key_new(args: argparse.Namespace) -> int:
     return 0
 
 
+def key_rotate(args: argparse.Namespace) -> int:
+    """Make the governor's next key; it signs nothing before people adopted the policy that names it."""
+    from keyturn import app
+
+    made = app.rotate(context.project(args), args.which, args.person)
+    if args.json:
+        context.emit({"which": made.which, "public": made.public, "keys": made.keys})
+        return 0
+    sheet = context.sheet()
+    sheet.say(f"the next {made.which} key is made and in keyturn.toml; it signs once that is adopted", "bold")
+    sheet.entry("key", safe(made.public, 200))
+    if made.which == "log" and len(made.keys.log_keys) > 1:
+        more = len(made.keys.log_keys) - 1
+        sheet.say(f"{more} older beside it will sign too, for those who pinned them; take them out later", indent=2)
+    command = f"keyturn policy adopt --as {safe(args.person, 40)} --reason TEXT{context.there(args)}"
+    sheet.command(command, "each person of the `amend` quorum")
+    context.out(sheet)
+    return 0
+
+
 def person_list(args: argparse.Namespace) -> int:
     """Who is enrolled by the policy in force."""
     from keyturn import app
@@ -132,11 +152,13 @@ def policy_diff(args: argparse.Namespace) -> int:
     project = context.project(args)
     state = project.state()
     found = app.diff_policy(_adopted(state), app.read_policy(Path(args.file) if args.file else project.policy_path))
+    lacks = () if args.file else project.adoption_lacks()
     if args.json:
-        context.emit({"differences": found, "total": len(found)})
+        context.emit({"differences": found, "total": len(found), "lacks": lacks})
         return 0
     sheet = context.sheet()
     screen.changes(sheet, found)
+    screen.lacking(sheet, lacks)
     context.out(sheet)
     return 0
 
@@ -148,8 +170,10 @@ def policy_adopt(args: argparse.Namespace) -> int:
     adopted = project.adopt_policy(context.signing(args), reason=context.reason(args))
     current = project.state().current
     number, digest = (current.version, current.digest) if current else (0, "")
+    lacks = () if adopted else project.adoption_lacks()
     if args.json:
-        context.emit({"adopted": adopted, "version": number, "digest": digest, "exit_code": 0 if adopted else 1})
+        said = {"adopted": adopted, "version": number, "digest": digest, "lacks": lacks}
+        context.emit({**said, "exit_code": 0 if adopted else 1})
         return 0 if adopted else 1
     sheet = context.sheet()
     if adopted and current is not None and current.policy == before:
@@ -157,7 +181,8 @@ def policy_adopt(args: argparse.Namespace) -> int:
     elif adopted:
         sheet.say(f"ADOPTED: policy {number} ({short(digest)}) is in force", "green", "bold")
     else:
-        sheet.say("signed and in the log; the change loosens, so the quorum of `amend` must sign too", "yellow", "bold")
+        sheet.say("signed; the change loosens, so it waits for everybody whom it needs", "yellow", "bold")
+        screen.lacking(sheet, lacks)
         sheet.command("keyturn policy adopt --as PERSON --reason TEXT", "each of them")
     context.out(sheet)
     return 0 if adopted else 1

@@ -213,7 +213,7 @@ def log_blob(args: argparse.Namespace) -> int:
     sheet.line(f"{sheet.paint(found.state.upper(), 'bold', tone)}  {found.digest}, named by entry {where}")
     if text is None:
         why = "people cleared its erasure" if found.state == "erased" else "no entry says that it was erased"
-        sheet.say(f"withheld ({safe(found.digest, 15)}…): {why}")
+        sheet.say(f"withheld ({found.digest[:15]}…): {why}")
     elif args.out:
         sheet.command(f"sha256sum {args.out}", "prints the digest that the entry names")
     elif found.printed:

@@ -163,11 +163,16 @@ def _openevolve(made: argparse.ArgumentParser) -> None:
 
 
 def _key(made: argparse.ArgumentParser) -> None:
-    new = _verb(_verbs(made), "new", "make a person's key, in a process of its own", FOUNDING, "key_new")
+    verbs = _verbs(made)
+    new = _verb(verbs, "new", "make a person's key, in a process of its own", FOUNDING, "key_new")
     new.add_argument("person", metavar="PERSON")
     new.add_argument("--kind", choices=("ed25519", "simulated"), default="ed25519")
     new.add_argument("--ssh", metavar="FILE", help="sign with this SSH key instead: its `.pub` file")
     _keys(new)
+    help = "make the governor's next key and write it into keyturn.toml, to be adopted"
+    turn = _verb(verbs, "rotate", help, FOUNDING, "key_rotate")
+    turn.add_argument("which", choices=("service", "log"))
+    turn.add_argument("--as", dest="person", metavar="PERSON", required=True, help="who will sign for it")
 
 
 def _people(made: argparse.ArgumentParser) -> None:

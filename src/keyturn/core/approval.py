@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from keyturn.core.candidate import level_of
 from keyturn.core.dossier import moment, named, unfit
-from keyturn.core.events import ProjectFounded
 from keyturn.core.finding import REQUESTS, Finding, Request
+from keyturn.core.keys.governor import every_secret
 from keyturn.core.keys.public import same_secret
 from keyturn.core.policy import GateRow, Policy, seated
 from keyturn.core.state import Approval, Dossier, State
@@ -49,18 +48,6 @@ def quorum(state: State, dossier: Dossier, row: GateRow, now: Instant) -> Quorum
     return Quorum(tuple(counted.items()), missing, tuple(discounted))
 
 
-def governor_keys(founded: ProjectFounded) -> tuple[str, str]:
-    """The governor's own public keys, base64 of raw bytes: the service key, and the key inside the log's vkey.
-
-    A vkey is `name+hash+base64(kind, key)` (C2SP signed-note); what is none stands for itself.
-    """
-    try:
-        raw = base64.b64decode(founded.log_key.split("+", 2)[2], validate=True)
-    except (IndexError, ValueError):
-        return founded.service_key, founded.log_key
-    return founded.service_key, base64.b64encode(raw[1:]).decode("ascii")
-
-
 def why_not(state: State, dossier: Dossier, approval: Approval, now: Instant) -> str:
     """Why this signature does not count now; empty when it does.
 
@@ -83,7 +70,7 @@ def why_not(state: State, dossier: Dossier, approval: Approval, now: Instant) ->
         (approval.index >= event.evidence_index, "it names evidence that was not in the log when it was given"),
         (event.not_before <= now, "its window has not begun"),
         (now < event.not_after, "its window has ended"),
-        (same_secret(event.key) not in governor_keys(project), "the governor's own keys never count"),
+        (same_secret(event.key) not in every_secret(project, state.policies), "the governor's own keys never count"),
         (dossier.requester != f"person:{event.person}", "this person made the request"),
         (_own_separate(state, dossier, current.policy, event.person), "this person signed the warrant"),
     )
@@ -138,6 +125,12 @@ def unwitnessed(state: State, dossier: Dossier) -> tuple[str, ...]:
     if state.witnessed <= last:
         return (f"the log is witnessed up to entry {state.witnessed}; the last signature is entry {last}",)
     return witnesses.lacking(state.cosigners)
+
+
+def supporters(state: State, dossier: Dossier, now: Instant) -> tuple[tuple[str, str], ...]:
+    """Everybody whose approval counts, whether or not a seat is left for them, each with the key that signed."""
+    counted = (a for a in dossier.approvals if a.approve and not why_not(state, dossier, a, now))
+    return tuple((approval.event.person, approval.event.key) for approval in counted)
 
 
 def refused_by(state: State, dossier: Dossier, now: Instant) -> tuple[Approval, ...]:

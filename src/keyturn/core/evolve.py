@@ -15,11 +15,10 @@ from keyturn.core.bounds import Bounds
 from keyturn.core.candidate import level_of
 from keyturn.core.dossier import named
 from keyturn.core.errors import MalformedInput, TamperDetected
-from keyturn.core.policy import Policy
+from keyturn.core.policy import Adopted, Policy
 from keyturn.core.policy_reading import read_policy
 from keyturn.core.programs import charged, tallied
 from keyturn.core.state import (
-    Adopted,
     Approval,
     Attempt,
     Candidate,
@@ -92,7 +91,7 @@ def _policy_adopted(state: State, event: ev.PolicyAdopted) -> State:
         raise TamperDetected(f"the log holds a policy that is none: {first.message}", help="do not act on this log")
     demo = state.project is not None and state.project.demo
     _must(policy.demo == demo, event, "that changes whether this is a demo")
-    adopted = Adopted(event.version, Digest(event.digest), policy)
+    adopted = Adopted(event.version, Digest(event.digest), policy, state.size)
     dossiers = _used(state, event.dossier) if event.dossier else state.dossiers
     return replace(state, policies=(*state.policies, adopted), dossiers=dossiers)
 

@@ -220,6 +220,18 @@ class Witnesses:
 
 
 @dataclass(frozen=True, slots=True)
+class GovernorKeys:
+    """The governor's own keys: the base64 service key that states facts, the verifier keys that sign checkpoints.
+
+    In a policy an empty one means that the founding's stays. The first of `log_keys` is the current one; all of them
+    sign every checkpoint, so that whoever pinned an older one can follow.
+    """
+
+    service_key: str
+    log_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole rulebook; `document` is the plain data that its digest is taken over."""
 
@@ -242,6 +254,7 @@ class Policy:
     freshness: Freshness
     witnesses: Witnesses
     loop: Loop | None
+    governor: GovernorKeys
     document: dict[str, Json]
 
     def row(self, gate: Gate, level: int) -> GateRow | None:
@@ -273,6 +286,16 @@ class Policy:
         """Whether one person alone can release on some level, which every screen must show."""
         releases = [row for row in self.gates if row.action is Gate.RELEASE]
         return any(sum(seat.persons for seat in row.quorum) == 1 for row in releases)
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A policy in the chain: its number, its digest, what it says, and at which entry of the log it was adopted."""
+
+    version: int
+    digest: Digest
+    policy: Policy
+    index: int
 
 
 def seated(wanted: Mapping[str, int], able: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -45,6 +45,7 @@ def change(old: Policy, new: Policy) -> tuple[Difference, ...]:
         *_project(old, new),
         *_doubtful("applicability", _fields(old.applicability), _fields(new.applicability)),
         *_subject(old, new),
+        *_doubtful("governor", _fields(old.governor), _fields(new.governor)),
         *_rows("people", {p.id: p for p in old.people}, {p.id: p for p in new.people}),
         *_charter(old, new),
         *_rows("suites", _by_id(old.suites), _by_id(new.suites)),

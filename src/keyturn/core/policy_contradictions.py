@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keyturn.core.keys.public import same_secret
+from keyturn.core.keys.public import public_of, same_secret
 from keyturn.core.keys.vkey import read_vkey
 from keyturn.core.policy import GateRow, Loop, Person, Policy, seated
 from keyturn.core.terms import Custody, Gate
@@ -21,6 +21,9 @@ REQUIREMENTS: Mapping[Gate, tuple[str, ...]] = {
 
 PROGRAM_BYTES_MAX = 1_000_000
 """The largest program of a loop: it is a text, and is compared with its parent before it runs."""
+
+LOG_KEYS_MAX = 8
+"""How many log keys may stand side by side: each signs every checkpoint."""
 
 RESERVED = ("governor", "service", "subject")
 """Who never decides, and so must not be mistaken for a person."""
@@ -43,6 +46,7 @@ def contradictions(policy: Policy) -> list[Problem]:
     for number, row in enumerate(policy.gates):
         found += _gate_problems(policy, row, f"gates[{number}]")
     found += _witness_problems(policy)
+    found += _governor_problems(policy)
     for number, person in enumerate(policy.people):
         found += _key_problems(policy, person, f"people[{number}]")
     return found
@@ -201,6 +205,25 @@ def _witness_problems(policy: Policy) -> list[Problem]:
 def _secrets(policy: Policy) -> list[str]:
     """The key of every party in one spelling, so that one secret cannot count as two witnesses."""
     return [base64.b64encode(read_vkey(key).raw).decode() for party in policy.witnesses.parties for key in party.keys]
+
+
+def _governor_problems(policy: Policy) -> list[Problem]:
+    """The governor's own keys are none of a person's, and its log keys carry the log's name, each once."""
+    keys, path = policy.governor.log_keys, "governor.log_keys"
+    found = [
+        Problem(path, f"the key `{key[:80]}` is not of the log `{policy.origin}`", "`keyturn key rotate log` makes one")
+        for key in keys
+        if key.split("+", 1)[0] != policy.origin
+    ]
+    if len(set(keys)) != len(keys) or len(keys) > LOG_KEYS_MAX:
+        message = f"{len(keys)} log keys, {len(set(keys))} of them distinct; 1 to {LOG_KEYS_MAX} distinct are expected"
+        found.append(Problem(path, message, "keep the current key first, and those that others still pin"))
+    own = {same_secret(key) for key in (policy.governor.service_key, *map(public_of, keys)) if key}
+    for person in policy.people:
+        if any(same_secret(key.public) in own for key in person.keys):
+            message = f"`{person.id}` is given a key of the governor's; the governed never governs"
+            found.append(Problem("governor", message, "give the person a key of their own"))
+    return found
 
 
 def _key_problems(policy: Policy, person: Person, path: str) -> list[Problem]:

@@ -21,6 +21,7 @@ from keyturn.core.policy import (
     FileRule,
     Freshness,
     GateRow,
+    GovernorKeys,
     Key,
     Level,
     Loop,
@@ -46,6 +47,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 PUBLIC = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}(/[A-Za-z0-9._~/-]{0,200})?")
+VKEY = re.compile(r"[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/=]{4,4000}")
 KINDS = ("limit", "capability", "claim")
 REFERENCES = ("parent", "audited", "founder")
 PROTECT = ("evolve-blocks", "nothing")
@@ -111,8 +113,8 @@ class _Table:
     def flag(self, key: str, default: bool) -> bool:
         return self.take(key, bool, "true or false", default) is True
 
-    def texts(self, key: str, *, empty: bool = False) -> tuple[str, ...]:
-        value = self.take(key, list, "a list of texts")
+    def texts(self, key: str, *, empty: bool = False, optional: bool = False) -> tuple[str, ...]:
+        value = self.take(key, list, "a list of texts", [] if optional else None)
         items = value if isinstance(value, list) else []
         if any(not isinstance(item, str) or not item for item in items):
             self.fault(key, f"`{key}` holds something that is not a text", "write every item as a text")
@@ -186,6 +188,7 @@ def _policy(table: _Table, document: dict[str, Json]) -> Policy:
         freshness=table.table("freshness", _freshness),
         witnesses=table.table("witnesses", _witnesses),
         loop=table.table("loop", _loop) if "loop" in document else None,
+        governor=table.table("governor", _governor, optional=True),
         document=document,
     )
 
@@ -315,6 +318,14 @@ def _loop(t: _Table) -> Loop:
         t.whole("batch", 1, 100, 50),
         t.whole("program_seconds", 1, 86400),
     )
+
+
+def _governor(t: _Table) -> GovernorKeys:
+    keys = t.texts("log_keys", optional=True)
+    for key in keys:
+        if not VKEY.fullmatch(key):
+            t.fault("log_keys", f"`{key[:80]}` is no verifier key `name+hash+base64`", "`keyturn key rotate log`")
+    return GovernorKeys(t.text("service_key", "", PUBLIC), keys)
 
 
 def _tripwire(t: _Table) -> Tripwire:

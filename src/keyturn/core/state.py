@@ -7,17 +7,8 @@ from dataclasses import dataclass, field
 
 from keyturn.core import events as ev
 from keyturn.core.bounds import Bounds, Used
-from keyturn.core.policy import Policy
+from keyturn.core.policy import Adopted
 from keyturn.core.terms import NEVER, NO_DIGEST, Digest, Gate, Instant, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """A policy in the chain: its number, its digest, and what it says."""
-
-    version: int
-    digest: Digest
-    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 from keyturn.core import events as ev
 from keyturn.core.errors import Conflict, UntrustedInput, invariant
+from keyturn.core.keys.governor import keys_of
+from keyturn.core.keys.public import public_of
+from keyturn.core.policy import GovernorKeys
 from keyturn.core.state import State
 from keyturn.core.terms import Digest, Instant
 from keyturn.flow.ports import Clock, Ids, Signer, Witnessing
 from keyturn.ledger import checkpoint, note
-from keyturn.ledger.history import History, keyring
+from keyturn.ledger.history import History, keyring, log_keys
 from keyturn.ledger.stores.port import Head, LogStore
 from keyturn.wire import leaf
+
+K = TypeVar("K", bound=Signer)
 
 RECORD_TRIES_MAX = 20
 SKEW_SECONDS = 300
@@ -42,13 +47,20 @@ class Stamp(TypedDict):
     policy: str
 
 
+Find = Callable[[str], note.Signer | None]
+"""Where the governor's keys lie: the one with this base64 public key, if it is here."""
+
 Fact = Callable[[Stamp], ev.Event]
 """An event that lacks only its stamp."""
 
 
 @dataclass(slots=True)
 class Log:
-    """The log of one project, with the service key that states facts and the log key that signs checkpoints."""
+    """The log of one project, with the service key that states facts and the log key that signs checkpoints.
+
+    `find` brings the governor's further keys by their public part, since a policy may put them in the place of those
+    two: it is asked again at each signature, so that no restart is needed.
+    """
 
     store: LogStore
     service: Signer
@@ -60,6 +72,7 @@ class Log:
     permits: dict[str, int]
     policies: list[int]
     witnessing: Witnessing | None = None
+    find: Find = lambda _: None
 
     @classmethod
     def open(
@@ -72,12 +85,13 @@ class Log:
         ids: Ids,
         earlier: Log | None = None,
         witnessing: Witnessing | None = None,
+        find: Find = lambda _: None,
     ) -> Log:
         """The log as it stands, read and checked from its first leaf.
 
         What an `earlier` reading in this process checked is not checked again, if its root still stands in the store.
         """
-        log = cls(store, service, log_key, clock, ids, History(), Head.empty(), {}, [], witnessing)
+        log = cls(store, service, log_key, clock, ids, History(), Head.empty(), {}, [], witnessing, find)
         if earlier is not None and _still_stands(store, earlier.head):
             log.history, log.head = earlier.history.branch(), earlier.head
             log.permits, log.policies = dict(earlier.permits), list(earlier.policies)
@@ -174,7 +188,7 @@ class Log:
             saved, parties, size=known, prove=lambda old: store.prove_consistency(old, head.size)
         )
         store.save_checkpoint(head.size, head.root, asked.note)
-        cosigned = checkpoint.cosigners(asked.note, self.log_verifier, parties)
+        cosigned = checkpoint.cosigners(asked.note, self.log_keys, parties)
         counted, lacking = policy.policy.witnesses.counted(cosigned), policy.policy.witnesses.lacking(cosigned)
         if counted and not lacking:
             self._record_witnessed(head, counted, asked.note)
@@ -202,20 +216,21 @@ class Log:
             return self.store.checkpoint()
         witnesses = policy.policy.witnesses
         for data in reversed(self.store.checkpoints()):
-            if not witnesses.lacking(checkpoint.cosigners(data, self.log_verifier, witnesses.parties)):
+            if not witnesses.lacking(checkpoint.cosigners(data, self.log_keys, witnesses.parties)):
                 return data
         return None
 
     @property
-    def log_verifier(self) -> note.Verifier:
-        """The key that signs this log's heads."""
-        invariant(self.state.project is not None, "a log that is founded has a key")
-        return note.parse_vkey(self.state.project.log_key if self.state.project else "")
+    def log_keys(self) -> checkpoint.Keys:
+        """The keys that sign this log's heads, over time."""
+        project = self.state.project
+        invariant(project is not None, "a log that is founded has a key")
+        return log_keys(project, self.state.policies) if project else checkpoint.Keys(())
 
     def renew(self, seconds: float) -> None:
         """Publish a fresh status when the last one is older than this, so that what rests on it still loads."""
         size = self.state.published
-        last = leaf.decode(self.store.leaf(size - 1), keyring(self.state)).at if size else 0
+        last = leaf.decode(self.store.leaf(size - 1), keyring(self.state, size - 1)).at if size else 0
         if self.now() - last > seconds * 1000:
             self.record(self._status)
             self.publish()
@@ -229,7 +244,10 @@ class Log:
     def _leaf(self, fact: Fact, actor: str) -> bytes:
         current = self.state.current
         stamp = Stamp(id=self.ids.new(), at=self.now(), actor=actor, policy=current.digest if current else "")
-        return leaf.encode(fact(stamp), public=self.service.public, sign=self.service.sign)
+        signer = self.service
+        if self.state.project is not None:
+            signer = self._key(keys_of(self.state.project, self.state.policies).service_key, self.service)
+        return leaf.encode(fact(stamp), public=signer.public, sign=signer.sign)
 
     def _write(self, leaves: list[bytes]) -> State:
         # Checked before it is durable: what could not be read back must never be written.
@@ -270,13 +288,26 @@ class Log:
         if project is None or key is None:
             invariant(False, "only the governor publishes checkpoints")
             return
-        if note.Verifier(project.origin, key.public).vkey != project.log_key:
-            raise UntrustedInput(
-                "the log key is not the one of the founding; nobody would accept what it signs",
-                help="restore the log key of this project",
-            )
+        vkeys = keys_of(project, self.state.policies, head.size).log_keys
+        signers = [self._key(public_of(vkey), key) for vkey in vkeys]
         said = checkpoint.Checkpoint(project.origin, head.size, head.root)
-        self.store.save_checkpoint(head.size, head.root, checkpoint.sign(said, key))
+        self.store.save_checkpoint(head.size, head.root, checkpoint.sign(said, *signers))
+
+    def holds(self, keys: GovernorKeys) -> bool:
+        """Whether the governor could go on under these keys; what they leave open is the founding's, which it has."""
+        named = (keys.service_key, *map(public_of, keys.log_keys))
+        known = (self.service.public, self.log_key.public if self.log_key else "")
+        return all(not public or public in known or self.find(public) is not None for public in named)
+
+    def _key(self, public: str, ours: K) -> K | note.Signer:
+        """The key in force: the one in hand, or another of the governor's."""
+        found = ours if ours.public == public else self.find(public)
+        if found is None:
+            raise UntrustedInput(
+                f"the governor's key in force, `{public[:60]}`, is not here; nobody would accept another's signature",
+                help="restore the service and log keys of this project",
+            )
+        return found
 
 
 def _still_stands(store: LogStore, head: Head) -> bool:

@@ -127,7 +127,7 @@ def bundle(log: Log, permit: str, *, old_size: int = 0) -> Bundle:
 
 def _adoption(log: Log, index: int) -> tuple[int, ...]:
     """Where an adoption stands, and before it the dossier and the approvals that cleared it, if it needed any."""
-    adopted = leaf.decode(log.store.leaf(index), keyring(log.state))
+    adopted = leaf.decode(log.store.leaf(index), keyring(log.state, index))
     dossier = log.state.dossiers.get(adopted.dossier) if isinstance(adopted, ev.PolicyAdopted) else None
     if dossier is None:
         return (index,)

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keyturn.core import events as ev
+from keyturn.core.approval import supporters
 from keyturn.core.decision import decide
+from keyturn.core.dossier import moment, unfit
 from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import Request
+from keyturn.core.keys.adoption import missing
 from keyturn.core.policy import Policy
 from keyturn.core.policy_contradictions import Problem
 from keyturn.core.policy_reading import read_policy
-from keyturn.core.terms import Digest, Json
+from keyturn.core.state import State
+from keyturn.core.terms import NO_DIGEST, Digest, Instant, Json
 from keyturn.flow.decided import decided
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.log import Fact, Log
-from keyturn.wire import canonical
+from keyturn.flow.project import Signed
+from keyturn.ledger.history import require_usable
+from keyturn.wire import base64, canonical, leaf, signature
 from keyturn.wire.digest import sha256
 
 if TYPE_CHECKING:
@@ -58,9 +65,9 @@ def read_file(path: Path) -> Policy:
 
 
 def require_adoptable(old: Policy, new: Policy) -> None:
-    """Refuse what this release cannot carry over: other people or keys, another project, founder or demo mark."""
+    """Refuse what no adoption can carry over: another project, founder or demo mark, or a key that is none."""
+    require_usable(new)
     fixed = (
-        ("people", old.people, new.people),
         ("project", (old.name, old.origin, old.demo), (new.name, new.origin, new.demo)),
         ("founder", old.subject.founder, new.subject.founder),
     )
@@ -74,32 +81,95 @@ def require_adoptable(old: Policy, new: Policy) -> None:
 
 def ask(log: Log, new: Policy, differences: tuple[Difference, ...]) -> Digest:
     """The dossier for adopting this very policy: the open one, or a new one."""
-    digest = sha256(canonical.encode(new.document))
-    for dossier in log.state.dossiers.values():
-        same = dossier.document.get("adopts") == digest and not dossier.used
-        if same and log.now() < int(str(dossier.document.get("not_after"))):
-            return dossier.digest
+    _require_held(log, new)
+    digest, asked = sha256(canonical.encode(new.document)), waiting(log.state, new, log.now())
+    if asked is not None:
+        return asked
     rows: list[Json] = [{"path": d.path, "effect": d.effect, "why": d.why} for d in differences]
     return seal_other(log, "AdoptPolicy", {"adopts": digest, "differences": rows})
 
 
-def adopt_cleared(log: Log, new: Policy, digest: Digest) -> bool:
-    """Adopt the policy if the `amend` gate clears its dossier; says whether it did."""
+def waiting(state: State, new: Policy, now: Instant) -> Digest | None:
+    """The open dossier for adopting this very policy in the place of the present one, if there is one."""
+    digest = sha256(canonical.encode(new.document))
+    for dossier in state.dossiers.values():
+        fits = not unfit(state, dossier, Request("AdoptPolicy", dossier.digest))
+        if (
+            fits
+            and not dossier.used
+            and dossier.document.get("adopts") == digest
+            and now < moment(dossier, "not_after")
+        ):
+            return dossier.digest
+    return None
+
+
+def adopt_cleared(log: Log, new: Policy, digest: Digest, signed: Sequence[Signed] = ()) -> bool:
+    """Adopt the policy if the `amend` gate clears its dossier and nobody's signature is missing; says whether it did.
+
+    `signed` are the signatures of the new policy's own people; those that do not count are left out.
+    """
+    good = tuple(each for each in signed if is_signed(log.state, new, digest, each))
     decision = decide(log.state, Request("AdoptPolicy", digest), log.now())
-    if not decision.cleared:
+    if not decision.cleared or lacks(log.state, new, digest, good, log.now()):
         return False
-    adopt(log, new, decided(decision, digest), dossier=digest)
+    adopt(log, new, decided(decision, digest), dossier=digest, signed=good)
     return True
 
 
-def adopt(log: Log, new: Policy, decision: Fact | None, *, dossier: str = "") -> None:
-    """Write the adoption, and the decision that cleared it, in one append."""
+def adoption_message(state: State, new: Policy, dossier: Digest, person: str) -> bytes:
+    """What a person of the new policy signs: this adoption, in this project, as the next one."""
+    genesis = state.project.genesis if state.project else NO_DIGEST
+    digest, version = sha256(canonical.encode(new.document)), len(state.policies) + 1
+    return leaf.adoption_message(genesis, policy=digest, version=version, dossier=dossier, person=person)
+
+
+def is_signed(state: State, new: Policy, dossier: Digest, said: Signed) -> bool:
+    """Whether this is that person's signature with a key that the new policy gives them, as it demands it."""
+    person = new.person(said.person)
+    key = next((each for each in person.keys if each.public == said.key), None) if person else None
+    try:
+        raw = base64.decode(said.sig, what="sig")
+    except MalformedInput:
+        return False
+    message = adoption_message(state, new, dossier, said.person)
+    return key is not None and signature.verify(key.public, message, raw, touch=key.touch, pin=key.pin)
+
+
+def lacks(state: State, new: Policy, digest: Digest, signed: Sequence[Signed], now: Instant) -> tuple[str, ...]:
+    """What the new policy's own people have yet to do; nothing where people and keys stay as they are."""
+    dossier, current = state.dossiers.get(digest), state.current
+    if dossier is None or current is None:
+        return ("nobody was asked for it yet",)
+    level = dossier.document.get("level")
+    return missing(
+        current.policy,
+        new,
+        level=level if isinstance(level, int) else -1,
+        signed=[(each.person, each.key) for each in signed],
+        approved=supporters(state, dossier, now),
+    )
+
+
+def _require_held(log: Log, new: Policy) -> None:
+    """Refuse a policy under which this governor could sign nothing any more."""
+    if not log.holds(new.governor):
+        raise MalformedInput(
+            "the policy names a key of the governor's that is not in its folder",
+            help="`keyturn key rotate` makes the key there and writes it into the policy",
+        )
+
+
+def adopt(log: Log, new: Policy, decision: Fact | None, *, dossier: str = "", signed: Sequence[Signed] = ()) -> None:
+    """Write the adoption, and the decision that cleared it, in one append; the governor's keys change with it."""
+    _require_held(log, new)
+    rows: tuple[ev.Document, ...] = tuple({"person": s.person, "key": s.key, "sig": s.sig} for s in signed)
     digest = sha256(canonical.encode(new.document))
     version = len(log.state.policies) + 1
     facts: list[Fact] = [decision] if decision else []
     facts.append(
         lambda stamp: ev.PolicyAdopted(
-            **stamp, version=version, digest=digest, document=new.document, signatures=(), dossier=dossier
+            **stamp, version=version, digest=digest, document=new.document, signatures=rows, dossier=dossier
         )
     )
     log.append(*facts)

@@ -32,13 +32,14 @@ class Problem:
     proof: str = ""
 
 
-def check_store(store: LogStore, vkey: str, *, known: Sequence[bytes] = ()) -> tuple[Problem, ...]:
+def check_store(store: LogStore, vkey: str | checkpoint.Keys, *, known: Sequence[bytes] = ()) -> tuple[Problem, ...]:
     """Recompute the log from its leaves and return everything that is wrong with it; nothing means sound.
 
-    `vkey` is the log's verifier key, pinned out of band; `known` are signed checkpoints that somebody else kept.
-    Raises MalformedInput for a bad `vkey`, Unavailable as the store does.
+    `vkey` is the log's verifier key, pinned out of band, or its keys over time as a replay from that pin shows them;
+    `known` are signed checkpoints that somebody else kept. Raises MalformedInput for a bad `vkey`, Unavailable as the
+    store does.
     """
-    log = note.parse_vkey(vkey)
+    log = note.parse_vkey(vkey) if isinstance(vkey, str) else vkey
     signed, problems = _opened(log, store.checkpoints(), known)
     head, frontier, count = store.kept()
     walk = _Walk(store, tuple(sorted({head.size, *(each.head.size for each in signed)})))
@@ -49,7 +50,7 @@ def check_store(store: LogStore, vkey: str, *, known: Sequence[bytes] = ()) -> t
     return tuple(_shortened(found))
 
 
-def require_sound(store: LogStore, vkey: str, *, known: Sequence[bytes] = ()) -> Head:
+def require_sound(store: LogStore, vkey: str | checkpoint.Keys, *, known: Sequence[bytes] = ()) -> Head:
     """Return the head of a sound log; raises TamperDetected with the first problem and the proof of all."""
     problems = check_store(store, vkey, known=known)
     if problems:
@@ -142,7 +143,7 @@ class _Walk:
 
 
 def _opened(
-    log: note.Verifier, ours: Sequence[bytes], known: Sequence[bytes]
+    log: note.Verifier | checkpoint.Keys, ours: Sequence[bytes], known: Sequence[bytes]
 ) -> tuple[tuple[_Signed, ...], list[Problem]]:
     signed, problems = [], []
     for data, own in [*((each, True) for each in ours), *((each, False) for each in known)]:

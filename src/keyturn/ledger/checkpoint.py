@@ -38,6 +38,25 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """A log's keys over time: verifiers, with the number of entries from which on all of them sign its checkpoints.
+
+    The rows stand in the order of their sizes, and the first begins at 0.
+    """
+
+    rows: tuple[tuple[int, tuple[note.Verifier, ...]], ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[int, Sequence[str]]]) -> Keys:
+        """From verifier keys; raises MalformedInput for one that is none."""
+        return cls(tuple((size, tuple(map(note.parse_vkey, vkeys))) for size, vkeys in rows))
+
+    def at(self, size: int) -> tuple[note.Verifier, ...]:
+        """Who must have signed the checkpoint of `size` entries; the current key comes first."""
+        return next(verifiers for start, verifiers in reversed(self.rows) if start <= size)
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """A checkpoint that the log signed, with the witnesses' cosignatures that verified and swear to a moment."""
 
@@ -45,33 +64,43 @@ class Published:
     witnessed: tuple[note.Signed, ...]
 
 
-def sign(head: Checkpoint, signer: note.Signer) -> bytes:
-    """Return the signed note over `head`; the signer's name must be the origin, as C2SP recommends."""
-    if signer.name != head.origin:
-        message = f"the key `{signer.name}` cannot sign for the log `{head.origin}`"
-        raise MalformedInput(message, help="sign with the key that carries the log's origin as its name")
-    return note.sign(head.body(), signer)
+def sign(head: Checkpoint, *signers: note.Signer) -> bytes:
+    """Return the note over `head` that each of them signed; a signer's name must be the origin, as C2SP recommends."""
+    body, lines = head.body(), []
+    for signer in signers:
+        if signer.name != head.origin:
+            message = f"the key `{signer.name}` cannot sign for the log `{head.origin}`"
+            raise MalformedInput(message, help="sign with the key that carries the log's origin as its name")
+        lines.append(note.sign(body, signer).removeprefix(f"{body}\n".encode()))
+    return f"{body}\n".encode() + b"".join(lines)
 
 
-def open_checkpoint(data: bytes, log: note.Verifier, witnesses: Sequence[note.Verifier] = ()) -> Published:
+def open_checkpoint(data: bytes, log: note.Verifier | Keys, witnesses: Sequence[note.Verifier] = ()) -> Published:
     """Return the checkpoint in a note that the key `log` signed, and who witnessed it.
+
+    Where the log's keys change over time, every key that was in force at the checkpoint's size must have signed.
 
     Raises UntrustedInput when the log did not sign it or it is of another origin than the key's name,
     TamperDetected when a known key's signature does not verify, MalformedInput for what is no checkpoint.
     """
-    opened = note.open_note(data, (log, *witnesses))
-    if all(each.verifier != log for each in opened.signed):
-        message = f"the log `{log.name}` did not sign this checkpoint"
-        raise UntrustedInput(message, help="a witness alone cannot speak for a log")
-    head = parse_text(opened.text)
-    if head.origin != log.name:
-        message = f"this checkpoint is of the log `{head.origin}`; `{log.name}` is expected"
+    keys = _in_force(data, log)
+    opened = note.open_note(data, (*keys, *witnesses))
+    signed = {each.verifier for each in opened.signed}
+    absent = [key for key in keys if key not in signed]
+    if absent:
+        message = f"the log `{absent[0].name}` did not sign this checkpoint"
+        if len(keys) > 1:
+            message += f" with its key {absent[0].hash.hex()}; each of its {len(keys)} keys must"
+        raise UntrustedInput(message, help="a witness alone, or a key that was replaced, cannot speak for a log")
+    head, name = parse_text(opened.text), keys[0].name
+    if head.origin != name:
+        message = f"this checkpoint is of the log `{head.origin}`; `{name}` is expected"
         raise UntrustedInput(message, help="compare the pinned origin")
-    cosigned = (each for each in opened.signed if each.verifier.kind in note.COSIGNING and each.verifier != log)
+    cosigned = (each for each in opened.signed if each.verifier.kind in note.COSIGNING and each.verifier not in keys)
     return Published(head, tuple(each for each in cosigned if each.at is not None))
 
 
-def cosigners(data: bytes, log: note.Verifier, parties: Sequence[Party]) -> dict[str, Instant]:
+def cosigners(data: bytes, log: note.Verifier | Keys, parties: Sequence[Party]) -> dict[str, Instant]:
     """Return which of these parties cosigned the checkpoint, each with the newest moment to which it swears.
 
     Any one key of a party will do, and two of them are still one party. Raises as `open_checkpoint` does.
@@ -82,6 +111,10 @@ def cosigners(data: bytes, log: note.Verifier, parties: Sequence[Party]) -> dict
         owner = owners[each.verifier]
         found[owner] = max(found.get(owner, NEVER), each.at or NEVER)
     return found
+
+
+def _in_force(data: bytes, log: note.Verifier | Keys) -> tuple[note.Verifier, ...]:
+    return log.at(parse_body(data).size) if isinstance(log, Keys) else (log,)
 
 
 def parse_body(data: bytes) -> Checkpoint:

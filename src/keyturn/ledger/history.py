@@ -5,14 +5,15 @@ It reads and never writes; the same code serves the governor, an auditor's repla
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from keyturn.core import events as ev
 from keyturn.core.errors import TamperDetected
 from keyturn.core.evolve import evolve
-from keyturn.core.keys.public import same_secret
+from keyturn.core.keys.adoption import borrowed
+from keyturn.core.keys.governor import every_secret, keys_of
 from keyturn.core.keys.vkey import read_vkey
-from keyturn.core.policy import Policy
+from keyturn.core.policy import Adopted, Policy
 from keyturn.core.policy_reading import read_policy
 from keyturn.core.replay import recheck
 from keyturn.core.state import State
@@ -52,12 +53,15 @@ class History:
         return self.state
 
 
-def keyring(state: State) -> leaf.Keyring | None:
-    """The keys that may sign the next leaf."""
-    if state.project is None:
-        return None
-    people = state.current.policy.people if state.current else ()
-    return leaf.Keyring(state.project.service_key, {p.id: p.keys for p in people})
+def keyring(state: State, at: int | None = None) -> leaf.Keyring | None:
+    """The keys that may sign the next leaf, or the one at this place in the log."""
+    return leaf.keyring(state.project, state.policies, at) if state.project else None
+
+
+def log_keys(founded: ev.ProjectFounded, policies: Sequence[Adopted]) -> checkpoint.Keys:
+    """The log's keys over time, from a founding that was compared with the pinned one and the policies since."""
+    sizes = (0, *(each.index + 1 for each in policies))
+    return checkpoint.Keys.of([(size, keys_of(founded, policies, size).log_keys) for size in sizes])
 
 
 def _check_digests(state: State, event: ev.Event) -> None:
@@ -67,7 +71,8 @@ def _check_digests(state: State, event: ev.Event) -> None:
         _must(event.digest == sha256(canonical.encode(event.document)), "a policy that its digest does not name")
         policy = read_policy(event.document)
         if isinstance(policy, Policy) and state.project is not None:  # what is no policy, `evolve` refuses
-            _check_witnesses(state.project, policy)
+            adopted = Adopted(event.version, event.digest, policy, state.size)
+            _check_witnesses(every_secret(state.project, (*state.policies, adopted)), policy)
             _check_genesis(state.project, policy, event)
             _check_adoption(state, policy, event)
 
@@ -78,7 +83,7 @@ def _check_witnessed(state: State, event: ev.CheckpointWitnessed, root: bytes) -
     if project is None or current is None:
         _must(False, "a witnessed head before its founding")
         return
-    data, log = event.note.encode(), note.parse_vkey(project.log_key)
+    data, log = event.note.encode(), log_keys(project, state.policies)
     head = checkpoint.open_checkpoint(data, log).checkpoint
     _must((head.size, head.root) == (event.size, root), "a witnessed head that is not the head of its own entries")
     _must(event.root == root.hex(), "a witnessed head that names another root than it shows")
@@ -87,19 +92,27 @@ def _check_witnessed(state: State, event: ev.CheckpointWitnessed, root: bytes) -
 
 
 def _check_adoption(state: State, policy: Policy, event: ev.PolicyAdopted) -> None:
-    """A governor acts on no policy that could not be adopted: it keeps the people, and tightens or has its quorum."""
-    if state.current is not None:
-        _must(state.current.policy.people == policy.people, f"a policy {event.version} with other people or keys")
+    """A governor acts on no policy that could not be adopted: one that tightens, or has every quorum that it needs."""
+    if state.current is not None and state.project is not None:
         _must(state.current.policy.origin == policy.origin, f"a policy {event.version} of another project")
+        leaf.adopters(state.project.genesis, event, policy)
+        require_usable(policy)
     for finding in recheck(state, event):
         _must(False, f"a policy {event.version} that could not be adopted: {finding.message}")
 
 
-def _check_witnesses(founded: ev.ProjectFounded, policy: Policy) -> None:
-    """Whoever holds the governor's keys must not be a witness of it by another name."""
-    governor = (founded.service_key, note.parse_vkey(founded.log_key).public)
+def _check_witnesses(governor: Collection[str], policy: Policy) -> None:
+    """Whoever holds the governor's keys, past or present, must not be a witness of it by another name."""
     keys = [base64.encode(read_vkey(key).raw) for party in policy.witnesses.parties for key in party.keys]
     _must(not any(key in governor for key in keys), "a policy that takes the governor's own key for a witness's")
+
+
+def require_usable(policy: Policy) -> None:
+    """Refuse a policy under which no governor could sign; raises `MalformedInput` for a key that is none."""
+    for vkey in policy.governor.log_keys:
+        note.parse_vkey(vkey)
+    if policy.governor.service_key:
+        signature.public_bytes(policy.governor.service_key)
 
 
 def _check_genesis(founded: ev.ProjectFounded, policy: Policy, event: ev.PolicyAdopted) -> None:
@@ -107,9 +120,8 @@ def _check_genesis(founded: ev.ProjectFounded, policy: Policy, event: ev.PolicyA
     if event.version != 1:
         return
     _must(leaf.genesis_digest(founded, event.document) == founded.genesis, "a first policy other than the founding one")
-    governor = (founded.service_key, note.parse_vkey(founded.log_key).public)
-    own = any(same_secret(key.public) in governor for person in policy.people for key in person.keys)
-    _must(not own, "a founding that gives a person the governor's own key")
+    person = borrowed(founded, (Adopted(1, event.digest, policy, 1),))
+    _must(not person, "a founding that gives a person the governor's own key")
     signed = {(str(each.get("person")), str(each.get("key"))): each for each in event.signatures}
     for person, key in ((each.id, key) for each in policy.people for key in each.keys):
         said = signed.get((person, key.public))

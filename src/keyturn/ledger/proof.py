@@ -68,7 +68,7 @@ def decode(data: bytes) -> Proof:
     return Proof(int(match[1]), hashes, signed, extra)
 
 
-def check(proof: Proof, leaf: bytes, log: note.Verifier) -> Published:
+def check(proof: Proof, leaf: bytes, log: note.Verifier | checkpoint.Keys) -> Published:
     """Return the checkpoint under which the entry `leaf` stands at `proof.index`.
 
     Raises UntrustedInput when `log` did not sign the checkpoint, TamperDetected when its signature does not fit or

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from keyturn.core.errors import KeyturnError, TamperDetected, Unavailable, UntrustedInput
 from keyturn.ledger import checkpoint, note, tiles, tree
 from keyturn.ledger.check import PROBLEMS_MAX, Problem
-from keyturn.ledger.checkpoint import Checkpoint
+from keyturn.ledger.checkpoint import Checkpoint, Keys
 from keyturn.ledger.places.port import Place
 from keyturn.ledger.stores.port import LogStore
 from keyturn.ledger.tiles import CHECKPOINT, ENTRIES, HEIGHT, WIDTH, Tile
@@ -33,7 +33,7 @@ class Published:
     pruned: int
 
 
-def publish(store: LogStore, log: note.Verifier, place: Place) -> Published:
+def publish(store: LogStore, log: note.Verifier | Keys, place: Place) -> Published:
     """Bring the folder to the newest signed checkpoint, writing only what it lacks.
 
     Raises UntrustedInput for the folder of another log, TamperDetected for one that shows another history than ours
@@ -67,7 +67,7 @@ def _content(store: LogStore, place: Place, tile: Tile) -> bytes:
     return b"".join(tiles.top(tiles.hashes_of(_bytes(place, each.name), each.width)) for each in below)
 
 
-def _published_size(store: LogStore, log: note.Verifier, place: Place) -> int:
+def _published_size(store: LogStore, log: note.Verifier | Keys, place: Place) -> int:
     """Return how many entries the checkpoint in the folder covers, 0 without one; raises as `publish` does."""
     kept = place.read(CHECKPOINT)
     if kept is None:
@@ -138,7 +138,7 @@ def _require_root(place: Place, head: Checkpoint) -> None:
         raise TamperDetected(message, help="`keyturn log fsck DIR` says what differs; the checkpoint was not replaced")
 
 
-def check_folder(store: LogStore, log: note.Verifier, place: Place) -> tuple[Problem, ...]:
+def check_folder(store: LogStore, log: note.Verifier | Keys, place: Place) -> tuple[Problem, ...]:
     """Compare every file of a published folder with the log's entries; nothing means that a stranger can rely on it.
 
     The store itself must have been checked before. Raises Unavailable as the store does.
@@ -154,7 +154,7 @@ def check_folder(store: LogStore, log: note.Verifier, place: Place) -> tuple[Pro
     return (*problems, *_shortened([*_differences(store, place, size)]))
 
 
-def rebuild(store: LogStore, log: note.Verifier, place: Place) -> Published:
+def rebuild(store: LogStore, log: note.Verifier | Keys, place: Place) -> Published:
     """Make every derived file anew that is not what the log says, and publish; raises as `publish`.
 
     Only files with the names of derived files are ever replaced or removed.

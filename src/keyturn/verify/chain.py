@@ -1,18 +1,21 @@
 """From the pinned policy to the one in force: each step only tightens, or the quorum of the policy before it signed.
 
-The governor states that a policy was adopted; it is never believed that people agreed to it.
+Other people or keys need more: the quorum of the new policy, and each new key's own signature. The governor states that
+a policy was adopted; it is never believed that people agreed to it. Which keys are the governor's follows from here.
 """
 
 from __future__ import annotations
 
 from keyturn.core import events as ev
-from keyturn.core.policy import Key, Policy
+from keyturn.core.errors import KeyturnError
+from keyturn.core.keys.adoption import borrowed, missing
+from keyturn.core.policy import Adopted, Policy
 from keyturn.core.policy_change import change, needs_quorum
 from keyturn.core.policy_reading import read_policy
 from keyturn.core.terms import Digest, Gate
 from keyturn.verify.bundle import Proven
 from keyturn.verify.doubt import Failed
-from keyturn.verify.people import Adopted, Approved, Asked, count
+from keyturn.verify.people import Approved, Asked, count, why_not
 from keyturn.verify.trust import Trust
 from keyturn.wire import canonical, leaf
 from keyturn.wire.digest import sha256
@@ -21,39 +24,39 @@ FIRST_INDEX = 1
 """Where policy 1 stands in every log: right after the founding."""
 
 
-def follow(leaves: tuple[Proven, ...], trust: Trust) -> tuple[Adopted, ...]:
-    """Every policy from the pinned one on; raises `Failed` (check 5) where a step is missing, forged or not cleared.
+def follow(leaves: tuple[Proven, ...], trust: Trust) -> tuple[tuple[Adopted, ...], KeyturnError | None]:
+    """Every policy from the pinned one on, as far as each step holds, and what is wrong with the next one.
 
     `leaves` stand in the order of the log: for each adoption that people cleared its dossier and approvals, then the
-    adoption. Nothing else may stand among them.
+    adoption. Nothing else may stand among them. Their places are claims until the checkpoint was checked.
     """
-    first = Adopted(1, sha256(canonical.encode(trust.policy.document)), FIRST_INDEX, trust.policy)
-    chain, last = [first], FIRST_INDEX
+    chain = [Adopted(1, sha256(canonical.encode(trust.policy.document)), trust.policy, FIRST_INDEX)]
+    try:
+        _extend(chain, leaves, trust)
+    except KeyturnError as fault:
+        return tuple(chain), fault
+    return tuple(chain), None
+
+
+def _extend(chain: list[Adopted], leaves: tuple[Proven, ...], trust: Trust) -> None:
+    """Add each step that holds; raises `Failed` (check 5) where one is missing, forged or not cleared."""
+    last, approvals = FIRST_INDEX, list[Approved]()
     sealed: tuple[int, ev.DossierSealed] | None = None
-    approvals: list[Approved] = []
     for each in leaves:
         if each.index <= last:
             raise Failed(5, "the bundle's policies do not follow one another")
-        last, event = each.index, leaf.decode(each.leaf, keyring(tuple(chain), trust))
+        last, event = each.index, leaf.decode(each.leaf, leaf.keyring(trust.founded, chain))
         if isinstance(event, ev.DossierSealed):
             sealed = (each.index, event)
         elif type(event) is ev.ApprovalGiven:
             approvals.append(Approved(each.index, event))
         elif isinstance(event, ev.PolicyAdopted):
-            chain.append(_adopted(chain[-1], each.index, event))
-            _must_be_lawful(chain[-2], chain[-1], event, sealed, approvals, trust)
+            new = _adopted(chain[-1], each.index, event)
+            _must_be_lawful(chain, new, event, sealed, approvals, trust)
+            chain.append(new)
             sealed, approvals = None, []
         else:
             raise Failed(5, f"`{type(event).__name__}` stands among the bundle's policies, where it does not belong")
-    return tuple(chain)
-
-
-def keyring(chain: tuple[Adopted, ...], trust: Trust) -> leaf.Keyring:
-    """Every key that a policy named for a person; which of them count, `people` says."""
-    known: dict[str, tuple[Key, ...]] = {}
-    for person in (person for each in chain for person in each.policy.people):
-        known[person.id] = tuple(dict.fromkeys((*known.get(person.id, ()), *person.keys)))
-    return leaf.Keyring(trust.founded.service_key, known)
 
 
 def _adopted(old: Adopted, index: int, event: ev.PolicyAdopted) -> Adopted:
@@ -62,11 +65,11 @@ def _adopted(old: Adopted, index: int, event: ev.PolicyAdopted) -> Adopted:
     policy, digest = read_policy(event.document), sha256(canonical.encode(event.document))
     if not isinstance(policy, Policy) or event.digest != digest:
         raise Failed(5, f"policy {event.version} is none, or is not what its digest says", "do not trust this log")
-    return Adopted(event.version, digest, index, policy)
+    return Adopted(event.version, digest, policy, index)
 
 
 def _must_be_lawful(
-    old: Adopted,
+    chain: list[Adopted],
     new: Adopted,
     event: ev.PolicyAdopted,
     sealed: tuple[int, ev.DossierSealed] | None,
@@ -74,22 +77,27 @@ def _must_be_lawful(
     trust: Trust,
 ) -> None:
     """Refuse a policy that changes what the founding fixed, or could loosen without the quorum of the one before it."""
-    if _fixed(old.policy) != _fixed(new.policy):
-        message = f"policy {new.version} names other people, keys or another project than policy {old.version}"
-        raise Failed(5, message, "this release cannot show who agreed to that; do not trust this log")
+    old, signed = chain[-1], leaf.adopters(trust.genesis, event, new.policy)
+    if _fixed(old.policy) != _fixed(new.policy) or borrowed(trust.founded, (*chain, new)):
+        message = f"policy {new.version} is of another project than policy {old.version}, or enrols the governor"
+        raise Failed(5, message, "do not trust this log")
     if not needs_quorum(change(old.policy, new.policy)):
         return
     loosens = f"policy {new.version} loosens policy {old.version} and"
     help = "somebody with the governor's key alone may have adopted it; do not load, and ask the people of the project"
     if sealed is None or not _is_about(sealed[1], new, event):
         raise Failed(5, f"{loosens} no dossier shows that people were asked for it", help)
-    missing = count(approvals, _asked(*sealed, new.index, event), old, trust).missing
-    if missing:
-        raise Failed(5, f"{loosens} {'; '.join(missing)}", help)
+    asked = _asked(*sealed, new.index, event)
+    counted = [each.event for each in approvals if not why_not(each, asked, old, trust)]
+    approved = [(said.person, said.key) for said in counted]
+    lacks = count(approvals, asked, old, trust).missing
+    lacks += missing(old.policy, new.policy, level=asked.level, signed=signed, approved=approved)
+    if lacks:
+        raise Failed(5, f"{loosens} {'; '.join(lacks)}", help)
 
 
 def _fixed(policy: Policy) -> object:
-    return policy.people, policy.name, policy.origin, policy.demo
+    return policy.name, policy.origin, policy.demo
 
 
 def _is_about(sealed: ev.DossierSealed, new: Adopted, event: ev.PolicyAdopted) -> bool:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 from keyturn.core import events as ev
 from keyturn.core.errors import KeyturnError
+from keyturn.core.keys.governor import in_force, keys_of
+from keyturn.core.policy import Adopted
 from keyturn.core.terms import Digest, Gate, Instant
-from keyturn.ledger import checkpoint, note, tree
+from keyturn.ledger import checkpoint, tree
 from keyturn.verify.bundle import Bundle, Proven
-from keyturn.verify.chain import follow, keyring
+from keyturn.verify.chain import follow
 from keyturn.verify.doubt import FRESH, Doubt, Failed, doubt_of
-from keyturn.verify.people import Adopted, Approved, Asked, count
+from keyturn.verify.people import Approved, Asked, count
 from keyturn.verify.trust import Seen, Trust
 from keyturn.wire import artifact, digest, leaf
 
@@ -71,8 +73,9 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
     nothing alive; what has not begun is judged by `now`.
     """
     try:
-        head = _head(bundle, trust)
-        status = _status(bundle, trust, head)
+        chain, broken = follow(bundle.policies, trust)
+        head = _head(bundle, trust, chain)
+        status = _status(bundle, trust, head, chain)
     except KeyturnError as fault:
         return Checked((doubt_of(fault),))
     latest_at = Instant(max(now, trust.seen.latest_at))
@@ -80,7 +83,7 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
     seen = Seen(head.size, head.root.hex(), *said, latest_at=Instant(max(latest_at, status.at)))
     halted = tuple(_halted(status))
     try:
-        opened = _open(bundle, trust, status)
+        opened = _open(bundle, trust, status, chain, broken)
     except KeyturnError as fault:
         return Checked((doubt_of(fault), *halted), status=status, seen=seen)
     doubts = (
@@ -97,10 +100,10 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
     return Checked(doubts, opened.permit, status, tuple(each.event for each in opened.approvals), seen, counted)
 
 
-def _head(bundle: Bundle, trust: Trust) -> checkpoint.Checkpoint:
-    """Checks 1 and 2."""
+def _head(bundle: Bundle, trust: Trust, chain: tuple[Adopted, ...]) -> checkpoint.Checkpoint:
+    """Checks 1 and 2; the keys in force are those to which people's own signatures lead from the pinned ones."""
     try:
-        head = checkpoint.open_checkpoint(bundle.checkpoint, note.parse_vkey(trust.founded.log_key)).checkpoint
+        head = checkpoint.open_checkpoint(bundle.checkpoint, _keys(trust, chain)).checkpoint
     except KeyturnError as fault:
         raise Failed(1, f"the checkpoint is not signed by the trusted log: {fault.message}") from fault
     if head.origin != trust.founded.origin:
@@ -115,6 +118,10 @@ def _head(bundle: Bundle, trust: Trust) -> checkpoint.Checkpoint:
     return head
 
 
+def _keys(trust: Trust, chain: tuple[Adopted, ...]) -> checkpoint.Keys:
+    return checkpoint.Keys.of([(0, keys_of(trust.founded, chain).log_keys)])
+
+
 def _continues(bundle: Bundle, seen: Seen, head: checkpoint.Checkpoint) -> bool:
     if seen.size == head.size:
         return seen.root == head.root.hex()
@@ -126,7 +133,9 @@ def _continues(bundle: Bundle, seen: Seen, head: checkpoint.Checkpoint) -> bool:
     )
 
 
-def _status(bundle: Bundle, trust: Trust, head: checkpoint.Checkpoint) -> ev.StatusPublished:
+def _status(
+    bundle: Bundle, trust: Trust, head: checkpoint.Checkpoint, chain: tuple[Adopted, ...]
+) -> ev.StatusPublished:
     """Check 3, and that the status takes back nothing that this node has seen."""
     for each in (bundle.status, bundle.permit, *bundle.approvals, *bundle.policies):
         if not _under(each, head):
@@ -135,10 +144,13 @@ def _status(bundle: Bundle, trust: Trust, head: checkpoint.Checkpoint) -> ev.Sta
     found, last = bundle.status.index, head.size - 1
     if found != last:
         raise Failed(3, f"the status is entry {found}, not the last, {last}: a halt could hide behind it")
-    status = leaf.decode(bundle.status.leaf, keyring((), trust))
+    status = leaf.decode(bundle.status.leaf, leaf.keyring(trust.founded, chain))
     if not isinstance(status, ev.StatusPublished):
         raise Failed(4, f"a `{type(status).__name__}` stands where the status is expected")
     seen = trust.seen
+    if chain[-1].version < seen.policy_version:
+        message = f"the bundle leads to policy {chain[-1].version}; this node has seen policy {seen.policy_version}"
+        raise Failed(5, message, "whose keys were replaced since may have made it; do not trust it")
     if status.counter < seen.counter or status.policy_version < seen.policy_version or status.at < seen.at:
         raise Failed(5, "the status is older than one that this node has seen")
     forgotten = sorted(set(seen.revoked) - set(status.revoked))
@@ -154,23 +166,25 @@ def _under(each: Proven, head: checkpoint.Checkpoint) -> bool:
     )
 
 
-def _open(bundle: Bundle, trust: Trust, status: ev.StatusPublished) -> _Opened:
-    """Checks 4 and 5."""
-    chain = follow(bundle.policies, trust)
-    keys = keyring(chain, trust)
-    permit = leaf.decode(bundle.permit.leaf, keys)
+def _open(
+    bundle: Bundle, trust: Trust, status: ev.StatusPublished, chain: tuple[Adopted, ...], broken: KeyturnError | None
+) -> _Opened:
+    """Checks 4 and 5; who may sign a leaf, the policy says that held at its place."""
+    if broken is not None:
+        raise broken
+    index = bundle.permit.index
+    permit = leaf.decode(bundle.permit.leaf, leaf.keyring(trust.founded, chain, index))
     if not isinstance(permit, ev.PermitIssued):
         raise Failed(4, f"a `{type(permit).__name__}` stands where the permit is expected")
     approvals = []
     for each in bundle.approvals:
-        event = leaf.decode(each.leaf, keys)
+        event = leaf.decode(each.leaf, leaf.keyring(trust.founded, chain, each.index))
         if type(event) is not ev.ApprovalGiven:
             raise Failed(4, f"a `{type(event).__name__}` stands among the approvals", "do not load")
         approvals.append(Approved(each.index, event))
-    index = bundle.permit.index
-    granting = next((each for each in reversed(chain) if each.index < index), chain[0])
-    log, parties = note.parse_vkey(trust.founded.log_key), chain[-1].policy.witnesses.parties
-    cosigned = checkpoint.cosigners(bundle.checkpoint, log, parties)
+    granting = in_force(chain, index) or chain[0]
+    parties = chain[-1].policy.witnesses.parties
+    cosigned = checkpoint.cosigners(bundle.checkpoint, _keys(trust, chain), parties)
     return _Opened(permit, index, status, tuple(approvals), chain[-1], granting, cosigned)
 
 

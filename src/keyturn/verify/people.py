@@ -9,21 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from keyturn.core import events as ev
+from keyturn.core.keys.governor import every_secret
 from keyturn.core.keys.public import same_secret
-from keyturn.core.policy import Key, Policy, seated
+from keyturn.core.policy import Adopted, Key, Policy, seated
 from keyturn.core.terms import Digest, Gate, Instant
-from keyturn.ledger import note
 from keyturn.verify.trust import Trust
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """A policy in force: its number, its digest, where in the log it was adopted, and what it says."""
-
-    version: int
-    digest: Digest
-    index: int
-    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +78,6 @@ def why_not(approved: Approved, asked: Asked, adopted: Adopted, trust: Trust) ->
     """Why an approval does not count towards what was asked; empty when it does."""
     said, founded = approved.event, trust.founded
     person, key = adopted.policy.person(said.person), _key(adopted.policy, said)
-    governor = (founded.service_key, note.parse_vkey(founded.log_key).public)
     checks = (
         (said.dossier == asked.dossier, "it is for another dossier"),
         (said.artifact == asked.artifact, "it is for another artifact"),
@@ -101,7 +90,7 @@ def why_not(approved: Approved, asked: Asked, adopted: Adopted, trust: Trust) ->
         (said.not_before <= asked.at < said.not_after, "it was outside its window"),
         (person is not None and said.role in person.roles, f"the role `{said.role}` is not theirs"),
         (key is not None, "the key is not theirs"),
-        (same_secret(said.key) not in governor, "the governor's own keys never count"),
+        (same_secret(said.key) not in every_secret(founded, (adopted,)), "the governor's own keys never count"),
         (key is not None and (key.kind != "simulated" or founded.demo), "a simulated key counts in a demo only"),
     )
     return next((reason for holds, reason in checks if not holds), "")

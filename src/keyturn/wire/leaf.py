@@ -6,15 +6,16 @@ others as plain canonical JSON. A leaf whose signature no known key explains is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from keyturn.core import events as ev
 from keyturn.core.errors import MalformedInput, UntrustedInput
 from keyturn.core.events import Document, Event
-from keyturn.core.policy import Key
+from keyturn.core.keys.governor import in_force, keys_of
+from keyturn.core.policy import Adopted, Key, Policy
 from keyturn.core.terms import Digest
-from keyturn.wire import approval, canonical, dsse, signature, statement
+from keyturn.wire import approval, base64, canonical, dsse, signature, statement
 from keyturn.wire.digest import sha256
 from keyturn.wire.people_statements import AUDIT, AWARENESS, AuditTerms, AwarenessTerms
 
@@ -39,6 +40,13 @@ class Keyring:
 
     service: str
     people: Mapping[str, tuple[Key, ...]]
+
+
+def keyring(founded: ev.ProjectFounded, policies: Sequence[Adopted], at: int | None = None) -> Keyring:
+    """The keys that may sign entry `at` (None: the next one), by the policy under which it is written."""
+    current = in_force(policies, at)
+    people = current.policy.people if current else ()
+    return Keyring(keys_of(founded, policies, at).service_key, {each.id: each.keys for each in people})
 
 
 def encode(event: Event, *, public: str, sign: Sign) -> bytes:
@@ -216,3 +224,31 @@ def genesis_message(genesis: Digest, person: str) -> bytes:
     """What each person of policy 1 signs, proving that they hold their key: a statement about the genesis digest."""
     said = statement.Statement((("genesis", genesis),), "urn:keyturn:genesis:v1", {"person": person})
     return dsse.pae(statement.PAYLOAD_TYPE, statement.encode(said))
+
+
+def adoption_message(genesis: Digest, *, policy: Digest, version: int, dossier: str, person: str) -> bytes:
+    """What people sign to be named by the next policy: that they hold their key, and want this very adoption."""
+    about: Document = {"genesis": genesis, "version": version, "dossier": dossier, "person": person}
+    said = statement.Statement((("policy", policy),), "urn:keyturn:adoption:v1", about)
+    return dsse.pae(statement.PAYLOAD_TYPE, statement.encode(said))
+
+
+def adopters(genesis: Digest, adopted: ev.PolicyAdopted, policy: Policy) -> tuple[tuple[str, str], ...]:
+    """Who signed this adoption, each as person and key; raises `UntrustedInput` for a row that is no such signature."""
+    found = tuple((str(row.get("person")), str(row.get("key"))) for row in adopted.signatures)
+    for (person, public), row in zip(found, adopted.signatures, strict=True):
+        key = next(
+            (key for each in policy.people if each.id == person for key in each.keys if key.public == public), None
+        )
+        message = adoption_message(
+            genesis, policy=adopted.digest, version=adopted.version, dossier=adopted.dossier, person=person
+        )
+        raw = base64.decode(row.get("sig"), what="sig")
+        if key is None or found.count((person, public)) > 1 or not _by(key, message, raw):
+            text = f"policy {adopted.version} carries a signature that is not `{person[:60]}`'s for this adoption"
+            raise UntrustedInput(text, help="only who is named by a policy signs for it, once with each key")
+    return found
+
+
+def _by(key: Key, message: bytes, sig: bytes) -> bool:
+    return signature.verify(key.public, message, sig, touch=key.touch, pin=key.pin)

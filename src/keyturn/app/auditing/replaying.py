@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from keyturn.core import events as ev
 from keyturn.core.errors import KeyturnError, MalformedInput, TamperDetected
 from keyturn.core.terms import Digest
-from keyturn.ledger import checkpoint, note, tree
+from keyturn.ledger import checkpoint, tree
 from keyturn.ledger.auditing.walk import Pin, Walk, Wrong
 from keyturn.ledger.export import archive
+from keyturn.ledger.history import log_keys
 from keyturn.verify import trust as trusts
 from keyturn.wire.blobs.blob import decode, named_by
 
@@ -164,7 +165,9 @@ class _Audit:
         signed = 0
         basis = pinned.founded if pinned is not None else founded
         if basis is not None:
-            signed = sum(self._note(each, note.parse_vkey(basis.log_key)) for each in self.notes)
+            same = founded is not None and founded.genesis == basis.genesis
+            keys = log_keys(basis, self.walk.history.state.policies if same else ())
+            signed = sum(self._note(each, keys) for each in self.notes)
         if said is not None:
             self._manifest(said, founded)
             self._told(said)
@@ -182,7 +185,7 @@ class _Audit:
             len(self.named - self.shown),
         )
 
-    def _note(self, each: archive.Note, key: note.Verifier) -> bool:
+    def _note(self, each: archive.Note, key: checkpoint.Keys) -> bool:
         """Whether this checkpoint is the log's and over these entries; the newest stands twice and counts once."""
         size = each.size or (self.manifest.size if self.manifest else 0)
         try:

@@ -10,12 +10,14 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from keyturn.app.operating.operation import read
+from keyturn.app.verifying import keys_over_time
 from keyturn.app.wiring import FileBlobs, FileLatch, governor_lock, read_bank_key
-from keyturn.core.errors import Conflict, Unavailable
+from keyturn.core.errors import Conflict, KeyturnError, Unavailable
+from keyturn.core.state import State
 from keyturn.flow import halt as halts
 from keyturn.flow.blobs.erase import make_good
 from keyturn.flow.control import ControlDoor
@@ -130,6 +132,8 @@ def _beating(store: LogStore, seconds: int) -> Iterator[None]:
 
 def _require_sound(project: Project, store: LogStore) -> None:
     """Recompute the log before governing on it; raises `TamperDetected` when it was cut, edited or forked."""
-    trust = trusts.read(project.home / "trust.json")
-    require_sound(store, trust.founded.log_key)
+    trust, state = trusts.read(project.home / "trust.json"), State()
+    with suppress(KeyturnError), project.opened(store) as log:  # what cannot be read now is refused at the next opening
+        state = log.state
+    require_sound(store, keys_over_time(state, trust))
     require_continued(store, size=trust.seen.size, root=trust.seen.root)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from keyturn.app.operating.opening import open_place
 from keyturn.app.project import Project
-from keyturn.app.publishing.handing import log_key
+from keyturn.app.publishing.handing import pinned
 from keyturn.app.reasons.checking import Kept, check_blobs
+from keyturn.app.verifying import keys_over_time
 from keyturn.core.errors import KeyturnError
 from keyturn.core.terms import Digest
 from keyturn.ledger import tiles_folder
@@ -44,12 +45,13 @@ def check_everything(project: Project, where: str | None, *, rebuild: bool, tidy
     With `rebuild` the folder's files are made anew, with `tidy` blobs that no entry names are deleted. Nothing is made
     or deleted after a log that does not hold, and nothing in the folder of another history.
     """
-    log, rebuilt, kept = log_key(project), None, None
+    rebuilt, kept = None, None
     with project.store(unchecked=True) as store:
         head = store.head()
-        problems = check_store(store, log.vkey)
         named, history = set[Digest](), History()
-        problems = problems or _unlawful(store, history, named)
+        unlawful = _unlawful(store, head.size, history, named)
+        log = keys_over_time(history.state, pinned(project))
+        problems = check_store(store, log) or unlawful
         if where is not None and not problems:
             place = open_place(project.root, where, create=False)
             problems = tiles_folder.check_folder(store, log, place)
@@ -62,11 +64,12 @@ def check_everything(project: Project, where: str | None, *, rebuild: bool, tidy
         return Fsck(head.size, head.root.hex(), problems, rebuilt, kept)
 
 
-def _unlawful(store: LogStore, history: History, named: set[Digest]) -> tuple[Problem, ...]:
+def _unlawful(store: LogStore, size: int, history: History, named: set[Digest]) -> tuple[Problem, ...]:
     """The first entry that no known key signed or that could not follow; after it no key is known any more."""
-    for index, data in enumerate(store.leaves(0, store.head().size)):
-        try:
+    try:
+        for data in store.leaves(0, size):
             named.update(named_by(history.read(data)))
-        except KeyturnError as fault:
-            return (Problem("entries_must_be_signed", f"entry {index}: {fault.message}", fault.help),)
+    except KeyturnError as fault:
+        message = f"entry {history.state.size}: {fault.message}"
+        return (Problem("entries_must_be_signed", message, fault.help),)
     return ()

@@ -10,13 +10,16 @@ from pathlib import Path
 
 from keyturn.app.operating.opening import open_place
 from keyturn.app.project import Project
+from keyturn.app.verifying import keys_over_time
 from keyturn.core.errors import MalformedInput, UntrustedInput
 from keyturn.ledger import checkpoint, note, proof, tiles_folder
 from keyturn.ledger.checkpoint import Checkpoint
+from keyturn.ledger.history import log_keys
 from keyturn.ledger.stores.port import LEAF_BYTES_MAX
 from keyturn.ledger.tiles_folder import Published
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
+from keyturn.verify.chain import follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def publish_tiles(project: Project, where: str | None) -> tuple[str, Published]:
     place = open_place(project.root, where, create=True)
     with project.opened() as log:
         log.publish()
-        return place.address, tiles_folder.publish(log.store, log_key(project), place)
+        return place.address, tiles_folder.publish(log.store, keys_over_time(log.state, pinned(project)), place)
 
 
 def prove_entry(project: Project, name: str) -> Proven:
@@ -60,7 +63,7 @@ def prove_entry(project: Project, name: str) -> Proven:
         if signed is None or checkpoint.parse_body(signed).size <= index:
             log.publish()
             signed = log.store.checkpoint() or b""
-        head = checkpoint.open_checkpoint(signed, log_key(project)).checkpoint
+        head = checkpoint.open_checkpoint(signed, keys_over_time(log.state, pinned(project))).checkpoint
         made = proof.Proof(index, log.store.prove_inclusion(index, head.size), signed)
         return Proven(index, head.size, log.store.leaf(index), proof.encode(made))
 
@@ -79,15 +82,19 @@ def explode(bundle: Path, folder: Path, *, trust: Path) -> tuple[str, ...]:
     Every proof in it is checked first with the pinned log key. Whether the permit may be used is another question,
     which only `verify_permit` answers.
     """
-    log = note.parse_vkey(trusts.read(trust).founded.log_key)
-    opened = bundles.decode(_read(bundle, bundles.BUNDLE_BYTES_MAX))
+    opened, root = bundles.decode(_read(bundle, bundles.BUNDLE_BYTES_MAX)), trusts.read(trust)
+    chain, broken = follow(opened.policies, root)
+    if broken is not None:
+        raise broken
+    log = log_keys(root.founded, chain)
+    current = log.at(checkpoint.parse_body(opened.checkpoint).size)[0]
     named = {
         "permit": opened.permit,
         "status": opened.status,
         **{f"approval-{n}": each for n, each in enumerate(opened.approvals, 1)},
         **{f"adoption-{n}": each for n, each in enumerate(opened.policies, 1)},
     }
-    files = {"checkpoint": opened.checkpoint, "policy": proof.policy(log).encode()}
+    files = {"checkpoint": opened.checkpoint, "policy": proof.policy(current).encode()}
     for name, each in named.items():
         made = proof.Proof(each.index, each.proof, opened.checkpoint)
         proof.check(made, each.leaf, log)
@@ -100,9 +107,9 @@ def explode(bundle: Path, folder: Path, *, trust: Path) -> tuple[str, ...]:
     return tuple(files)
 
 
-def log_key(project: Project) -> note.Verifier:
-    """The log key that people pinned at the founding; never the one that a log or a folder names."""
-    return note.parse_vkey(trusts.read(project.home / "trust.json").founded.log_key)
+def pinned(project: Project) -> trusts.Trust:
+    """What people pinned at the founding; the log's keys follow from it, never from what a log or a folder names."""
+    return trusts.read(project.home / "trust.json")
 
 
 def _index(project: Project, name: str, size: int) -> int:

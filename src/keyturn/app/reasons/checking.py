@@ -34,13 +34,15 @@ def check_blobs(
 ) -> tuple[Kept, tuple[Problem, ...]]:
     """Everything that is wrong with the blobs that entries name, and what lies there besides."""
     problems = tuple(each for digest in sorted(named) for each in _problems(store, digest, digest in erased))
-    orphans = tuple(name for name in store.names() if digest_of(name) not in set(named) | set(erased))
+    known = {*named, *erased}
+    orphans = tuple(name for name in store.names() if digest_of(name) not in known)
     deleted = tuple(name for name in orphans if tidy and store.age_seconds(name, time.time()) >= ORPHAN_SECONDS)
     for name in deleted:
         store.remove(name)
     left = tuple(name for name in orphans if name not in deleted)
-    gone = sum(digest in erased for digest in named)
-    return Kept(len(named) - gone - len(problems), gone, left, deleted), problems
+    standing = [digest for digest in named if digest not in erased]
+    sound = sum(store.sound(digest) for digest in standing)
+    return Kept(sound, len(named) - len(standing), left, deleted), problems
 
 
 def _problems(store: BlobStore, digest: Digest, erased: bool) -> tuple[Problem, ...]:

@@ -87,7 +87,9 @@ class Reader:
 
     def _dossier(self, dossier: Dossier) -> Dossier:
         signed = tuple(replace(each, event=self.event(each.event)) for each in dossier.approvals)
-        return replace(dossier, approvals=signed) if signed else dossier
+        why = dossier.document.get("why")
+        document = {**dossier.document, "why": self.text(why)} if isinstance(why, str) else dossier.document
+        return replace(dossier, approvals=signed, document=document)
 
     def _candidate(self, candidate: Candidate) -> Candidate:
         found = tuple(self._finding(each) for each in candidate.findings)

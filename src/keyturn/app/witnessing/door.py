@@ -145,6 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "keyturn-witness", ""
+    disable_nagle_algorithm = True  # head and body leave in two writes, and the second must not wait for the first
     server: Door
 
     def setup(self) -> None:

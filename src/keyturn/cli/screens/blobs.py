@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from keyturn.cli.screen import Sheet, safe
+from keyturn.core.events import Document
 
 LINES_MAX: Final = 200
 LINE_MAX: Final = 400
@@ -19,7 +20,7 @@ def printed(sheet: Sheet, reference: str, text: str | None) -> None:
     elif not reference.startswith("withheld:"):
         sheet.say(f"only its digest was kept: {safe(reference, 80)}", "dim", indent=2)
     elif text is None:
-        sheet.say(f"withheld ({safe(reference.removeprefix('withheld:'), 15)}…)", "yellow", indent=2)
+        sheet.say(f"withheld ({safe(reference.removeprefix('withheld:')[:15])}…)", "yellow", indent=2)
     else:
         sheet.say(OWN_WORDS, "yellow", indent=2)
         lines = text.splitlines()
@@ -27,6 +28,15 @@ def printed(sheet: Sheet, reference: str, text: str | None) -> None:
             sheet.say(f"{len(lines) - LINES_MAX} lines before these: `keyturn log blob --out FILE`", "dim", indent=2)
         for line in lines[-LINES_MAX:]:
             sheet.say(f"| {safe(line, LINE_MAX)}", indent=2, hang=4)
+
+
+def erasure(sheet: Sheet, document: Document) -> None:
+    """What an erasure's dossier would delete, and why: exactly what its approvers sign for."""
+    digest = safe(document.get("erases"), 80)
+    sheet.title("WHAT IT WOULD ERASE, as sealed; no entry, no proof and no decision changes by it")
+    sheet.line(f"  blob      {digest}")
+    sheet.entry("why", safe(document.get("why"), 1000))
+    sheet.command(f"keyturn log blob {digest[:15]}", "what it is; afterwards nobody can read it here")
 
 
 def words(sheet: Sheet, text: str) -> None:

@@ -104,6 +104,14 @@ def changes(sheet: Sheet, found: Sequence[Change]) -> None:
         sheet.say(safe(each.why, 300), "dim", indent=4)
 
 
+def lacking(sheet: Sheet, lacks: Sequence[str]) -> None:
+    """Who still has to sign for the policy file, in which capacity."""
+    if lacks:
+        sheet.say("STILL TO SIGN", "bold")
+    for each in lacks:
+        sheet.say(f"· {safe(each, 300)}", "yellow", indent=2, hang=4)
+
+
 def _kept(key: Key) -> str:
     demands = [word for word, asked in (("touch", key.touch), ("PIN", key.pin)) if asked]
     return f"{key.kind} ({', '.join((key.custody, *demands))})"

@@ -177,6 +177,7 @@ def subject_of(dossier: Dossier) -> str:
         "IssueWarrant": f"a warrant{_bounds(bounds) if isinstance(bounds, dict) else ''}",
         "ResumeLoop": f"lifting the halt `{safe(document.get('halt'), 40)}`",
         "AdoptPolicy": "a changed policy",
+        "EraseBlob": f"erasing the blob {short(document.get('erases'))}",
     }
     request = str(document.get("request"))
     return words.get(request, f"`{safe(request, 40)}` at the gate `{dossier.gate}`")

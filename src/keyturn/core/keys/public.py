@@ -110,3 +110,15 @@ def same_secret(public: str) -> str:
         return base64.b64encode(read_ssh(public).raw).decode("ascii")
     except MalformedInput:
         return public
+
+
+def public_of(vkey: str) -> str:
+    """The base64 of the raw public key inside a verifier key; what is none stands for itself.
+
+    A verifier key is `name+hash+base64(kind, key)` (C2SP signed-note).
+    """
+    try:
+        raw = base64.b64decode(vkey.split("+", 2)[2], validate=True)
+    except (IndexError, ValueError):
+        return vkey
+    return base64.b64encode(raw[1:]).decode("ascii")

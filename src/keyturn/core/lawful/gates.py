@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from keyturn.core import events as ev
-from keyturn.core.approval import quorum, row_of, unwitnessed
+from keyturn.core.approval import quorum, row_of, supporters, unwitnessed
 from keyturn.core.decision import RULES, decide
 from keyturn.core.dossier import as_request, named
 from keyturn.core.evidence import SECOND
 from keyturn.core.finding import REQUESTS
-from keyturn.core.policy import Person, Policy
+from keyturn.core.keys.adoption import borrowed, missing, pairs
+from keyturn.core.policy import Adopted, Person, Policy
 from keyturn.core.policy_change import change, needs_quorum
 from keyturn.core.policy_reading import read_policy
 from keyturn.core.state import Dossier, State
@@ -65,12 +66,27 @@ def policy_adopted(state: State, event: ev.PolicyAdopted) -> Iterator[Check]:
         yield from cleared(state, "AdoptPolicy", event.dossier, event.at)
         adopts = _document(state, event.dossier).get("adopts")
         yield adopts == event.digest, "people cleared another policy than this one"
-        known = {person.id: person.keys for person in state.current.policy.people}
-        yield from _proved(event, (person for person in policy.people if known.get(person.id) != person.keys))
+        yield from _taken_over(state, event, policy)
     else:
         differences = change(state.current.policy, policy)
         loose = next((d.path for d in differences if d.effect == "loosens"), "")
         yield not needs_quorum(differences), f"it loosens `{loose}` without the quorum of `amend`"
+
+
+def _taken_over(state: State, event: ev.PolicyAdopted, policy: Policy) -> Iterator[Check]:
+    """Other people or keys: the quorum of the new policy agreed too, and every new key signed for itself."""
+    dossier, current, project = state.dossiers.get(event.dossier), state.current, state.project
+    if dossier is None or current is None or project is None:
+        return
+    level = dossier.document.get("level")
+    signed = [(str(each.get("person")), str(each.get("key"))) for each in event.signatures]
+    approved = supporters(state, dossier, event.at)
+    said = level if isinstance(level, int) else -1
+    for message in missing(current.policy, policy, level=said, signed=signed, approved=approved):
+        yield False, message
+    yield set(signed) <= set(pairs(policy)), "somebody signed it whom it does not name"
+    person = borrowed(project, (*state.policies, Adopted(event.version, event.digest, policy, state.size)))
+    yield not person, f"it gives `{person}` a key of the governor's"
 
 
 def _genesis(state: State, event: ev.PolicyAdopted, policy: Policy) -> Iterator[Check]:
