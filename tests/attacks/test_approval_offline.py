@@ -7,13 +7,11 @@ from dataclasses import replace
 import pytest
 
 from keyturn.core.errors import TamperDetected
-from keyturn.core.terms import Digest, Instant
-from keyturn.flow import approval as approvals
+from keyturn.core.terms import Digest
 from keyturn.verify.bundle import Proven
 from keyturn.verify.check import check
 from keyturn.wire import canonical
 from keyturn.wire.digest import sha256
-from tests.core.examples import gate
 from tests.verify.scene import (
     ACTION,
     KEYS,
@@ -86,40 +84,6 @@ def test_no_signature_at_all(scene):
     assert [number for number, _ in doubts(replace(scene.honest, approvals=()), scene)] == [8, 8]
 
 
-def test_the_same_approval_twice_is_one_person(scene):
-    first = scene.honest.approvals[0]
-    found = doubts(replace(scene.honest, approvals=(first, first)), scene)
-    assert found == [(8, "0 of 1 person(s) in the role `engineering` approved exactly this")]
-
-
-def test_two_keys_of_one_person_are_one_person(tmp_path):
-    """Two safety people are asked for; ada signs with both of her keys."""
-    rows = [gate("release", 1, safety=2) if (r["action"], r["level"]) == ("release", 1) else r for r in gates()]
-    made = Scene.begin(tmp_path / "log.db", document(gates=rows))
-    made.found()
-    digest = made.propose()
-    made.sign(digest, "ada", "safety")
-    terms = made.terms(digest, "ada", "safety")
-    approvals.give(made.log, terms, public=KEYS["ada-2"].public, sign=KEYS["ada-2"].sign)
-    permit = made.release(digest)
-    assert shown(made, made.bundle(permit)) == [(8, f"1 of 2 {SAFETY}")]
-
-
-def test_one_person_in_two_roles_takes_one_seat(scene):
-    """ben holds both roles, and signs in both: still one of two people."""
-    hand = Hand.of(scene)
-    places = [
-        hand.add(signed(replace(scene.terms["ada"], person="ben", role=role, nonce=role), KEYS["ben"]))
-        for role in ("safety", "engineering")
-    ]
-    permit = hand.permit()
-    hand.status()
-    found = doubts(hand.show(permit, places), scene)
-    assert len(found) == 1
-    assert found[0][0] == 8
-    assert found[0][1].startswith("0 of 1 person(s) in the role")
-
-
 def test_people_are_seated_so_that_every_seat_that_can_be_filled_is(scene):
     """ben signed as safety and as engineering, ada as safety: two people fill two seats, in whatever order shown."""
     hand = Hand.of(scene)
@@ -140,16 +104,6 @@ def test_an_approval_after_the_permit_does_not_count(scene):
     hand.status()
     found = doubts(hand.show(approvals=(scene.approval_indexes[1], late)), scene)
     assert found == [(8, f"0 of 1 {SAFETY}; `ada` does not count: it came afterwards")]
-
-
-def test_an_old_approval_cannot_be_stretched_by_a_later_permit(scene):
-    """The thief waits until the window of what people signed is over, and states a new permit."""
-    hand, after = Hand.of(scene), Instant(scene.terms["ada"].not_after)
-    permit = hand.permit(not_before=after, not_after=Instant(after + 1000), at=after)
-    hand.status(at=after)
-    found = doubts(hand.show(permit), scene, now=after)
-    assert [number for number, _ in found] == [8, 8]
-    assert "`ada` does not count: it was outside its window; `cyd` does not" in found[0][1]
 
 
 # --- keys

@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from itertools import chain
 
 import pytest
 
+from keyturn.core.errors import Unavailable
 from keyturn.ledger.check import check_store
 from keyturn.ledger.store import Store
-from tests.attacks.test_log_edited import VKEY
+from tests.attacks.test_attack_edited_entries import VKEY
 
 COMMITS = 8
 SENT = [[b"entry %d of %d " % (at, n) + b"x" * 900 for at in range(1 + n % 3)] for n in range(COMMITS)]
@@ -47,7 +49,7 @@ from pathlib import Path
 from keyturn.core.errors import Unavailable
 from keyturn.ledger.check import check_store
 from keyturn.ledger.store import Store
-from tests.attacks.test_log_edited import VKEY
+from tests.attacks.test_attack_edited_entries import VKEY
 
 place = Path(sys.argv[1])
 path = place / "log.db"
@@ -127,3 +129,45 @@ def test_a_disk_that_is_really_full_and_then_read_only_loses_nothing(tmp_path):
     ran = subprocess.run(inside, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == ["the disk is full", "the log cannot be opened"]
+
+
+class Liar:
+    """The log's own connection, whose `when`-th commit reaches the disk and is then reported lost."""
+
+    def __init__(self, db, when):
+        self._real, self._left = db, when
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
+
+    def execute(self, statement, *values):
+        done = self._real.execute(statement, *values)
+        self._left -= statement == "COMMIT"
+        if statement == "COMMIT" and self._left == 0:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+        return done
+
+
+@pytest.mark.parametrize("when", range(1, 2 * COMMITS, 3))
+def test_a_commit_that_was_kept_and_reported_lost_is_there_once_after_its_repeat(tmp_path, when):
+    path, acknowledged, failed = tmp_path / "log.db", 0, None
+    with Store.open(path, create=True) as store:
+        store._db = Liar(store._db, when)
+        for batch, keys in zip(SENT, KEYS, strict=True):
+            try:
+                store.append(batch, expected=None, keys=keys)
+            except Unavailable as error:
+                failed = error.message
+                break
+            acknowledged += 1
+    with Store.open(path) as store:
+        found = list(store.leaves(0, store.head().size))
+        assert found in [list(chain.from_iterable(SENT[: acknowledged + more])) for more in (0, 1)]
+        for batch, keys in zip(SENT, KEYS, strict=True):
+            store.append(batch, expected=None, keys=keys)
+        assert list(store.leaves(0, store.head().size)) == ALL
+        assert check_store(store, VKEY) == ()
+    assert failed is None or failed.startswith("the disk failed")
+    assert failed is not None or when > COMMITS

@@ -8,7 +8,7 @@ from keyturn.core.errors import TamperDetected
 from keyturn.ledger import checkpoint, tree
 from keyturn.ledger.check import check_store, require_sound
 from keyturn.ledger.store import Store
-from tests.attacks.test_log_edited import VKEY
+from tests.attacks.test_attack_edited_entries import VKEY
 from tests.ledger.signers import LOG, leaves_of, signed
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from keyturn.ledger.check import check_store
-from tests.attacks.test_log_edited import VKEY
+from tests.attacks.test_attack_edited_entries import VKEY
 from tests.servers.logs import open_log
 
 FORK = multiprocessing.get_context("fork")

@@ -19,7 +19,7 @@ from keyturn.ledger.postgresql import session
 from keyturn.ledger.postgresql.store import PostgresStore
 from keyturn.ledger.schema import SCHEMA
 from tests.attacks import writers
-from tests.attacks.test_log_edited import VKEY
+from tests.attacks.test_attack_edited_entries import VKEY
 from tests.ledger.signers import LOG, leaves_of, signed
 from tests.servers.cluster import NAME, Cluster
 from tests.servers.logs import open_log

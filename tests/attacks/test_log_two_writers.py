@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keyturn.ledger.check import check_store
 from tests.attacks import writers
-from tests.attacks.test_log_edited import VKEY
+from tests.attacks.test_attack_edited_entries import VKEY
 from tests.servers.logs import open_log
 
 

@@ -7,8 +7,9 @@ import json
 from hashlib import sha256
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, TamperDetected
 from keyturn.ledger import checkpoint, note, proof, tiles_folder, tree
 from keyturn.ledger.places.folder import Folder
 from keyturn.ledger.proof import Proof
@@ -164,3 +165,62 @@ def test_go_proves_every_entry_of_the_recorded_log_from_its_export(go, recorded)
     head = checkpoint.parse_body((recorded / "checkpoint").read_bytes())
     asked = {"folder": str(recorded), "size": head.size, "root": b64(head.root)}
     assert go("tiles", **asked) == {"root": b64(head.root), "entries": head.size}
+
+
+# --- ML-DSA-44
+
+
+class PostQuantum:
+    """A cosigner of kind 0x06 whose key follows from its name."""
+
+    def __init__(self, name):
+        self.name, self.seed = name, sha256(name.encode()).digest()
+        self._key = MLDSA44PrivateKey.from_seed_bytes(self.seed)
+        self.public = b64(self._key.public_key().public_bytes_raw())
+
+    def sign(self, message):
+        return self._key.sign(message)
+
+    @property
+    def verifier(self):
+        return note.Verifier(self.name, self.public, note.ML_DSA)
+
+
+QUANTUM = PostQuantum("witness.example/pq")
+AT = 1_790_000_000
+
+
+def test_go_accepts_our_ml_dsa_cosignature_and_refuses_it_over_another_head(go):
+    made = note.cosign(note.sign(TEXT, LOG), QUANTUM, at=AT * 1000, kind=note.ML_DSA).decode()
+    vkeys = [LOG.verifier().vkey, QUANTUM.verifier.vkey]
+    assert go("open", note=made, vkeys=vkeys)["signed"] == [LOG.name, QUANTUM.name]
+    both = note.cosign(made.encode(), WITNESS, at=AT * 1000).decode()
+    three = [*vkeys, WITNESS.witness.vkey]
+    assert go("open", note=both, vkeys=three)["signed"] == [LOG.name, QUANTUM.name, WITNESS.name]
+    other = TEXT.replace("\n1\n", "\n2\n")
+    moved = note.sign(other, LOG).decode() + made.splitlines()[-1] + "\n"
+    assert "error" in go("open", note=moved, vkeys=vkeys)
+    with pytest.raises(KeyturnError):
+        note.open_note(moved.encode(), [LOG.verifier(), QUANTUM.verifier])
+
+
+def test_we_accept_gos_ml_dsa_cosignature_and_refuse_it_at_another_moment(go):
+    made = go("mldsa-sign", name=QUANTUM.name, seed=b64(QUANTUM.seed), size=AT, text=TEXT)
+    assert made["key"] == QUANTUM.public
+    sig = base64.b64decode(made["sig"])
+
+    def opened(at):
+        line = b64(QUANTUM.verifier.hash + at.to_bytes(8, "big") + sig)
+        data = note.sign(TEXT, LOG) + f"— {QUANTUM.name} {line}\n".encode()
+        return checkpoint.open_checkpoint(data, LOG.verifier(), [QUANTUM.verifier])
+
+    assert [(each.verifier, each.at) for each in opened(AT).witnessed] == [(QUANTUM.verifier, AT * 1000)]
+    with pytest.raises(TamperDetected):
+        opened(AT + 1)
+
+
+def test_a_bare_ml_dsa_signature_of_ours_holds_in_go_for_its_own_bytes_only(go):
+    sig = QUANTUM.sign(b"what was signed")
+    asked = {"key": QUANTUM.public, "sig": b64(sig)}
+    assert go("mldsa", **asked, bytes=b64(b"what was signed")) == {"holds": True}
+    assert "error" in go("mldsa", **asked, bytes=b64(b"what was not"))

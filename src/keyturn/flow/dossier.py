@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 
 from keyturn.core import events as ev
 from keyturn.core.agenda import Seal
 from keyturn.core.decision import RULES, gate_must_have_a_row, prepare
 from keyturn.core.dossier import other_dossier, release_dossier
+from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import REQUESTS, Decision, Refused, Request
 from keyturn.core.terms import NO_DIGEST, Digest, Json
 from keyturn.flow.governor import Governor
@@ -105,8 +105,8 @@ def _recipe(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[Jso
 
 def _figures(data: bytes) -> dict[str, Json]:
     try:
-        body = json.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError):
+        body = canonical.decode(data)
+    except MalformedInput:
         return {}
     if not isinstance(body, dict):
         return {}

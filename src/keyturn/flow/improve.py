@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from keyturn.core import events as ev
 from keyturn.core.agenda import Improve
 from keyturn.core.bounds import Used
 from keyturn.core.candidate import strayed
-from keyturn.core.errors import Unavailable, invariant
+from keyturn.core.errors import MalformedInput, Unavailable, invariant
 from keyturn.core.lawful.gates import SHADOW
 from keyturn.core.programs import ADMITTED, MISCONDUCT, REFUSED
 from keyturn.core.state import Attempt, Warrant
@@ -23,7 +22,7 @@ from keyturn.flow.incident import alarm_facts, programs_facts
 from keyturn.flow.log import Fact, Stamp
 from keyturn.flow.permit import load_generation
 from keyturn.flow.ports import Attested, Batch, Improved, Interrupted, Judged, Leave
-from keyturn.wire import artifact
+from keyturn.wire import artifact, canonical
 from keyturn.wire.digest import sha256
 
 CLAIM_FIGURES_MAX = 32
@@ -223,10 +222,13 @@ def _proposal(
 
 
 def claim_of(data: bytes) -> ev.Document:
-    """The figures in a subject's `claim.json`; its prose is not copied into the log, where people and models read."""
+    """The figures in a subject's `claim.json`; its prose is not copied into the log, where people and models read.
+
+    A file that two readers could read differently claims nothing.
+    """
     try:
-        said = json.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError):
+        said = canonical.decode(data)
+    except MalformedInput:
         return {}
     if not isinstance(said, dict):
         return {}

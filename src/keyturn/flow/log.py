@@ -146,7 +146,8 @@ class Log:
 
     def _require_not_ahead(self, data: bytes) -> None:
         event, now = leaf.decode(data, keyring(self.state)), self.clock.now()
-        if event.at > now + SKEW_SECONDS * 1000:
+        # No later than the log already is: after a clock was set back, people must not wait until it has caught up.
+        if event.at > max(now + SKEW_SECONDS * 1000, self.state.last_at):
             raise UntrustedInput(
                 f"the statement is dated {(event.at - now) // 1000} seconds ahead of this machine's clock",
                 help="set the clock of the machine where it was signed, and sign again",

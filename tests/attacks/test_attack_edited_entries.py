@@ -11,6 +11,8 @@ from keyturn.ledger import tree
 from keyturn.ledger.check import check_store, require_sound
 from keyturn.ledger.schema import PAGE_BYTES
 from keyturn.ledger.store import Store
+from tests.attacks.forging import leaves_in, signed_log, verified
+from tests.fakes.world import LogKey, World
 from tests.ledger.signers import LOG, leaves_of, signed
 
 VKEY = LOG.verifier().vkey
@@ -143,3 +145,29 @@ def test_a_file_that_is_no_database_is_no_log(tmp_path):
         with pytest.raises(TamperDetected, match="is damaged"):
             Store.open(place, create=create)
     assert place.read_bytes().startswith(b"this is not a log ")
+
+
+# --- by one who has the log's key and the service key, and makes every hash and signature anew
+
+
+def change(kind, leaves):
+    place = len(leaves) - 4
+    if kind == "edited":
+        return [*leaves[:place], leaves[place].replace(b"payload", b"Payload", 1), *leaves[place + 1 :]]
+    if kind == "reordered":
+        return [*leaves[:place], leaves[place + 1], leaves[place], *leaves[place + 2 :]]
+    if kind == "doubled":
+        return [*leaves[: place + 1], *leaves[place:]]
+    return [*leaves[:place], *leaves[place + 1 :]]
+
+
+@pytest.mark.parametrize("kind", ["edited", "reordered", "doubled", "dropped"])
+def test_a_real_log_under_good_signatures_is_found_by_deciding_it_again(tmp_path, capsys, kind):
+    world = World.founded(tmp_path / "home")
+    world.approve(world.hold().dossier)
+    world.run()
+    leaves = leaves_in(world.home / "log.db")
+    assert verified(capsys, signed_log(tmp_path / "same.db", leaves, LogKey())) == (0, [])
+    code, found = verified(capsys, signed_log(tmp_path / "forged.db", change(kind, leaves), LogKey()))
+    assert code == 3
+    assert found

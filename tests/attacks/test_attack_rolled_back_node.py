@@ -216,3 +216,22 @@ def test_a_trust_file_that_was_exchanged_meanwhile_is_not_written(pinned):
     with pytest.raises(Conflict):
         trusts.remember(moved, replace(pinned.seen, size=pinned.seen.size + 1))
     assert trusts.read(pinned.path) == pinned
+
+
+# --- the whole node, put back
+
+
+def test_a_node_restored_from_a_backup_is_bounded_by_freshness_alone(scene, weights, pinned, tmp_path):
+    """Its memory went back with it: it believes the bundle of that day until that is stale, and no longer."""
+    backup = pinned.path.read_bytes()
+    hand, size = Hand([*scene.leaves], scene), len(scene.leaves)
+    hand.status(halted=True)
+    with pytest.raises(Refused, match="the loop is halted"):
+        loaded(weights, hand.show(old_size=size), scene, pinned)
+    pinned.path.write_bytes(backup)
+    assert loaded(weights, scene.honest, scene, trusts.read(pinned.path)).files
+    late = replace(scene, now=Instant(scene.status.at + 3_601_000))
+    with pytest.raises(Refused, match="the status is 3601 seconds old"):
+        loaded(weights, scene.honest, late, trusts.read(pinned.path))
+    with pytest.raises(Refused, match="the loop is halted"):
+        loaded(weights, hand.show(old_size=size), scene, trusts.read(pinned.path))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from keyturn.core.errors import TamperDetected, Unavailable
 from keyturn.ledger.check import check_store, require_sound
 from keyturn.ledger.store import Store
-from tests.attacks.test_log_edited import VKEY, alter, rebuilt
+from keyturn.verify import trust as trusts
+from keyturn.verify.trust import Seen
+from tests.attacks.forging import leaves_in, signed_log, verified
+from tests.attacks.test_attack_edited_entries import VKEY, alter, rebuilt
+from tests.fakes.world import LogKey, World
 from tests.ledger.signers import leaves_of, signed
 
 
@@ -81,3 +86,23 @@ def test_a_lost_log_is_no_log(path):
     path.unlink()
     with pytest.raises(Unavailable, match="there is no log at"):
         Store.open(path)
+
+
+# --- by one who has the log's key as well
+
+
+@pytest.mark.parametrize("entries", [1, 7])
+def test_a_real_log_cut_at_its_end_and_signed_anew_is_found_by_who_kept_a_head(tmp_path, capsys, entries):
+    world = World.founded(tmp_path / "home")
+    world.approve(world.hold().dossier)
+    world.run()
+    leaves = leaves_in(world.home / "log.db")
+    with world.log() as log:
+        seen = Seen(log.head.size, log.head.root.hex())
+    trusts.write(replace(trusts.read(world.home / "trust.json"), seen=seen), tmp_path / "seen.json")
+    assert verified(capsys, world.home / "log.db", "--trust", str(tmp_path / "seen.json"))[1] == []
+    cut = signed_log(tmp_path / "cut.db", leaves[:-entries], LogKey())
+    code, found = verified(capsys, cut, "--trust", str(tmp_path / "seen.json"))
+    assert code == 3
+    size = len(leaves)
+    assert f"{size - entries} log_must_not_shrink {size} entries were seen; {size - entries} are here" in found

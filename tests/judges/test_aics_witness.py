@@ -1,7 +1,8 @@
-"""A witness and a log's client that others wrote, where they are installed: each works with ours."""
+"""A witness and a log's client that others wrote: each works with ours."""
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -14,14 +15,23 @@ from keyturn.ledger import checkpoint, note
 from keyturn.ledger.witnessing import client
 from keyturn.ledger.witnessing.client import Asked
 from tests.witness.cast import GrownLog, served, witness_of
+from tests.witness.conftest import place
 
-aics = pytest.importorskip("aics_witness")
+pytestmark = pytest.mark.judges
 
+__all__ = ["place"]
 LOG = GrownLog.of(size=5)
 SECONDS = 20
 
 
-def test_their_client_takes_our_cosignatures_as_the_log_grows(place):
+@pytest.fixture(scope="module")
+def aics(judges):
+    import aics_witness
+
+    return aics_witness
+
+
+def test_their_client_takes_our_cosignatures_as_the_log_grows(aics, place):
     witness = witness_of(place, LOG, now=lambda: time.time_ns() // 1_000_000, ml_dsa=True)
     with served(witness) as (url, _), aics.WitnessClient(url, witness.cosigners[0].verifier.vkey) as theirs:
         for log in (LOG, LOG.grow(4), LOG.grow(4), LOG.grow(20)):
@@ -35,19 +45,22 @@ def test_their_client_takes_our_cosignatures_as_the_log_grows(place):
 
 
 @pytest.fixture
-def their_witness(tmp_path):
+def their_witness(judges, tmp_path):
     """The address and the key of a witness that is another program, and knows our log."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "aics_witness"]
+    alone = {**os.environ, "PYTHONPATH": str(judges)}
     config = ["-c", str(tmp_path / "witness.json")]
     named = ["--name", "aics.example/w1", "--listen", f"127.0.0.1:{port}"]
-    made = subprocess.run([*words, "init", *config, *named], check=True, capture_output=True, text=True)
+    made = subprocess.run([*words, "init", *config, *named], check=True, capture_output=True, text=True, env=alone)
     vkey = next(word for word in made.stdout.split() if word.startswith("aics.example/w1+"))
     known = ["--origin", LOG.key.name, "--vkey", LOG.key.verifier().vkey]
-    subprocess.run([*words, "add-log", *config, *known], check=True, capture_output=True)
-    child = subprocess.Popen([*words, "serve", *config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run([*words, "add-log", *config, *known], check=True, capture_output=True, env=alone)
+    child = subprocess.Popen(
+        [*words, "serve", *config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=alone
+    )
     try:
         for _ in range(200):
             with socket.socket() as tried:
