@@ -9,11 +9,12 @@ import pytest
 from keyturn.app.auditor.judging import judge
 from keyturn.core import events as ev
 from keyturn.core.terms import Digest
+from keyturn.ledger.checkpoint import sign
 from keyturn.wire import canonical, leaf
 from keyturn.wire.digest import sha256
 from tests.auditor.conftest import honest, pin, story
 from tests.auditor.scene import Shelf, Thief, head_of, mirror_of
-from tests.fakes.world import Key
+from tests.fakes.world import Key, LogKey
 
 __all__ = ["honest", "pin", "story"]
 
@@ -198,6 +199,13 @@ def approval_with_a_key_of_nobody(leaves, events):
     return thief, thief.put(leaf.dsse.encode(replace(made, signatures=(signed,))))
 
 
+def witnessed_head_that_nobody_cosigned(leaves, events):
+    thief = cut(leaves, second(events, ev.StatusPublished) + 1)
+    head = head_of(thief.leaves)
+    said = {"size": head.size, "root": head.root.hex(), "parties": ("w1",), "note": sign(head, LogKey()).decode()}
+    return thief, thief.write(ev.CheckpointWitnessed(**thief.stamp(), **said))
+
+
 def entry_that_nobody_signed(leaves, events):
     thief = cut(leaves, 60)
     return thief, thief.put(b"trust me")
@@ -233,6 +241,7 @@ ATTACKS = {
     entry_that_is_dated_back: "status_published_must_be_lawful",
     approval_that_the_governor_states: UNREADABLE,
     approval_with_a_key_of_nobody: UNREADABLE,
+    witnessed_head_that_nobody_cosigned: UNREADABLE,
     entry_that_nobody_signed: UNREADABLE,
     entry_too_long_for_a_log: UNREADABLE,
 }
