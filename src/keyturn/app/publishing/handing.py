@@ -13,6 +13,7 @@ from keyturn.app.project import Project
 from keyturn.core.errors import MalformedInput, UntrustedInput
 from keyturn.ledger import checkpoint, note, proof, tiles_folder
 from keyturn.ledger.checkpoint import Checkpoint
+from keyturn.ledger.commit.states import Reach
 from keyturn.ledger.stores.port import LEAF_BYTES_MAX
 from keyturn.ledger.tiles_folder import Published
 from keyturn.verify import bundle as bundles
@@ -21,12 +22,13 @@ from keyturn.verify import trust as trusts
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """An entry, its proof as text, and the size of the tree that the proof is about."""
+    """An entry and its state, its proof as text, and the size of the tree that the proof is about."""
 
     index: int
     size: int
     entry: bytes
     proof: bytes
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,15 @@ def prove_entry(project: Project, name: str) -> Proven:
     A fresh checkpoint is published only where the entry stands under none yet.
     """
     with project.opened() as log:
-        index = _index(project, name, log.head.size)
+        index = index_of(project, name, log.head.size)
         signed = log.store.checkpoint()
         if signed is None or checkpoint.parse_body(signed).size <= index:
             log.publish()
             signed = log.store.checkpoint() or b""
         head = checkpoint.open_checkpoint(signed, log_key(project)).checkpoint
         made = proof.Proof(index, log.store.prove_inclusion(index, head.size), signed)
-        return Proven(index, head.size, log.store.leaf(index), proof.encode(made))
+        state = Reach(log.head.size, log.state.published, log.state.witnessed).state_of(index)
+        return Proven(index, head.size, log.store.leaf(index), proof.encode(made), state.word)
 
 
 def check_proof(path: Path, *, entry: Path, vkey: str) -> Checked:
@@ -105,7 +108,8 @@ def log_key(project: Project) -> note.Verifier:
     return note.parse_vkey(trusts.read(project.home / "trust.json").founded.log_key)
 
 
-def _index(project: Project, name: str, size: int) -> int:
+def index_of(project: Project, name: str, size: int) -> int:
+    """The index of the entry that is named by it, or by the beginning of its id; raises MalformedInput."""
     if name.isascii() and name.isdigit() and len(name) < 16:
         if int(name) >= size:
             raise MalformedInput(f"the log has no entry {name}; it holds {size}", help="`keyturn log list`")
