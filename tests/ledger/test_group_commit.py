@@ -14,6 +14,7 @@ from keyturn.ledger import tree
 from keyturn.ledger.commit import group
 from keyturn.ledger.commit.group import GroupCommit, Tasks
 from keyturn.ledger.commit.pending import Placed
+from keyturn.ledger.commit.states import EntryState
 from keyturn.ledger.store import Head, Store
 from tests.ledger import naive
 from tests.ledger.test_check import VKEY, check_store
@@ -91,10 +92,10 @@ def test_what_waits_together_shares_one_transaction(store):
     gate = threading.Event()
     with GroupCommit(slow := Faulty(store, gate=gate)) as commit:
         pending = [commit.submit(b"%d" % n) for n in range(500)]
-        assert not any(each.durable for each in pending)
+        assert {each.state for each in pending} == {EntryState.ACCEPTED}
         gate.set()
         assert [each.wait(20).index for each in pending] == list(range(500))
-        assert all(each.durable for each in pending)
+        assert {each.state for each in pending} == {EntryState.DURABLE}
         assert pending[0].wait(0) == pending[0].wait(0)
     assert sum(slow.batches) == 500
     assert len(slow.batches) <= 2
@@ -290,7 +291,7 @@ def test_closing_writes_what_was_accepted_and_takes_nothing_more(store):
     commit = GroupCommit(store)
     pending = [commit.submit(b"%d" % n) for n in range(300)]
     commit.close()
-    assert all(each.durable for each in pending)
+    assert {each.state for each in pending} == {EntryState.DURABLE}
     assert store.head().size == 300
     with pytest.raises(Unavailable, match="no more entries are taken"):
         commit.submit(b"late")

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from keyturn.core.errors import MalformedInput, Unavailable
+from keyturn.ledger.commit.states import EntryState
 from keyturn.ledger.rows import Head
 from keyturn.ledger.stores.port import LEAF_BYTES_MAX
 
@@ -48,9 +49,12 @@ class Pending:
             self._settled.acquire()
 
     @property
-    def durable(self) -> bool:
-        """Whether the entry lies synced on the disk, as far as this process was told."""
-        return isinstance(self.outcome, Placed)
+    def state(self) -> EntryState:
+        """How far the entry has come, as far as its writer knows; what it was refused for, `wait` raises.
+
+        Whether it is published or witnessed, the log's `Reach` says by the index in its outcome.
+        """
+        return EntryState.DURABLE if isinstance(self.outcome, Placed) else EntryState.ACCEPTED
 
     def wait(self, seconds: float | None = None) -> Placed:
         """Return where the entry lies once it is durable, or raise what went wrong with it; for threads, not for tasks.
