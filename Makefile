@@ -51,7 +51,7 @@ judges:
 
 bench:
 	@tools/setup test
-	@set -e; for file in bench/*.py; do echo "== $$file"; .venv/bin/python "$$file" $(ARGS); done
+	@set -e; for file in bench/*.py; do echo "== $$file"; .venv/bin/python -m "bench.$$(basename "$$file" .py)" $(ARGS); done
 
 format:
 	@tools/setup test

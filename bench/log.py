@@ -1,11 +1,12 @@
 """The log beside the least that its disk, SQLite and hashing can do, all in one run, and as ratios.
 
-    python -m bench.log [--folder FOLDER] [--entries 1000000] [--write]
+    python -m bench.log [--folder FOLDER] [--entries 1000000] [--rounds 7] [--write]
 
 Each round runs every row in a new order, so that a busy moment hits nobody alone; a ratio is the median of the
 rounds' ratios, and is measured only against what ran in the same round. Entries are made before the clock starts.
 Everything is written below FOLDER (default: where temporary files go). `--write` keeps the numbers and their picture
-under bench/results. Syncs are counted by strace and pymerkle is a peer; what is not installed is said and not run.
+under bench/results. Syncs are counted by strace; pymerkle and aics-tlog are peers (put a foreign one on PYTHONPATH);
+what is not installed is said and not run. `--entries 10000000` lets the log grow further: some minutes, and 4 GB.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
+from bench.waiting import waiting
 from keyturn.core.terms import Instant
 from keyturn.ledger import tree
 from keyturn.ledger.check import check_store
@@ -36,8 +39,8 @@ from keyturn.verify.check import check
 
 LEAF = b"x" * 292
 ROUNDS = 7
-BATCHES = {1: 1000, 100: 200, 1000: 60}
-SIZES = (10_000, 100_000, 1_000_000)
+BATCHES = {1: 400, 100: 100, 1000: 40}
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 LOG = Verifier("bench.example/log", "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=")
 REPO = Path(__file__).parents[1]
 RESULTS = REPO / "bench" / "results"
@@ -88,24 +91,34 @@ def pymerkle(place: Path, batches: Batches) -> None:
     foreign.close()
 
 
+def aics_tlog(place: Path, batches: Batches) -> None:
+    """Its tiles and a head after each batch, all synced; the head is not signed, as ours is not either."""
+    from aics_tlog.writer import DirectoryTileStore, IncrementalTileWriter
+
+    tiles = DirectoryTileStore(place / "aics")
+    writer = IncrementalTileWriter(tiles)
+    for batch in batches:
+        writer.append(batch)
+        tiles.write_checkpoint(b"%d %b" % (writer.size, writer.root()))
+
+
 def contestants() -> list[Row]:
     found: list[Row] = [ours, bare_file, bare_sqlite]
-    try:
-        import pymerkle as _  # noqa: F401 - only to see whether it is there
-
-        found.append(pymerkle)
-    except ImportError:
-        print("pymerkle is not installed: not run")
+    for peer in (pymerkle, aics_tlog):
+        if find_spec(peer.__name__) is None:
+            print(f"{peer.__name__} is not installed: not run")
+        else:
+            found.append(peer)
     return found
 
 
-def race(folder: Path) -> dict[str, dict[str, float]]:
+def race(folder: Path, turns: int) -> dict[str, dict[str, float]]:
     """Entries per second of every row, and ours as a multiple of it; medians of the rounds."""
     rows, found = contestants(), dict[str, dict[str, float]]()
     for size, rounds in BATCHES.items():
         batches = [leaves(size, n * size) for n in range(rounds)]
         rates: dict[str, list[float]] = {row.__name__: [] for row in rows}
-        for _ in range(ROUNDS):
+        for _ in range(turns):
             for row in random.sample(rows, len(rows)):
                 with tempfile.TemporaryDirectory(dir=folder) as place:
                     began = time.perf_counter()
@@ -140,19 +153,23 @@ def hashing(made: list[bytes]) -> float:
     return time.process_time() - began
 
 
-def reading(folder: Path, count: int = 200_000) -> dict[str, float]:
-    """The whole check beside hashing alone, in turns and in processor time, as neither waits; and proofs."""
-    made, ratios, rates = leaves(count, 0), [], []
+def reading(folder: Path, turns: int, count: int = 800_000) -> dict[str, float]:
+    """The whole check beside hashing alone, in turns and in processor time, as neither waits; and proofs.
+
+    What two processes gain is shown twice: in time on the wall, which a busy machine takes away, and in processor
+    time, as the share of it that the busier of the two has.
+    """
+    made, ratios, rates, gains, shares = leaves(count, 0), [], [], [], []
     with tempfile.TemporaryDirectory(dir=folder) as place, Store.open(Path(place) / "log.db", create=True) as store:
         for start in range(0, count, 10_000):
             head = store.append(made[start : start + 10_000], expected=None)
-        for _ in range(ROUNDS):
-            floor, began = hashing(made), time.process_time()
-            if check_store(store, LOG.vkey):
-                sys.exit("the log is not sound")
-            taken = time.process_time() - began
-            ratios.append(floor / taken)
-            rates.append(count / taken)
+        for _ in range(turns):
+            floor = hashing(made[: count // 4]) * 4
+            alone, both = (checked(store, processes) for processes in (1, 2))
+            ratios.append(floor / alone["cpu"])
+            rates.append(count / alone["cpu"])
+            gains.append(alone["wall"] / both["wall"])
+            shares.append(max(both["cpu"], both["second"]) / alone["cpu"])
         began = time.perf_counter()
         for n in range(200):
             store.prove_inclusion(n * count // 200, head.size)
@@ -160,8 +177,21 @@ def reading(folder: Path, count: int = 200_000) -> dict[str, float]:
     return {
         "checked_per_second": round(statistics.median(rates)),
         "of_hashing_alone": round(statistics.median(ratios), 2),
+        "with_two_times_faster": round(statistics.median(gains), 2),
+        "with_two_best": round(max(gains), 2),
+        "with_two_busier_share": round(statistics.median(shares), 2),
         "inclusion_ms": round(inclusion * 1000, 2),
     }
+
+
+def checked(store: Store, processes: int) -> dict[str, float]:
+    """Seconds on the wall, and of processor time here and in a second process."""
+    wall, cpu, before = time.perf_counter(), time.process_time(), os.times()
+    if check_store(store, LOG.vkey, processes=processes):
+        sys.exit("the log is not sound")
+    after = os.times()
+    second = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "second": second}
 
 
 def growth(folder: Path, most: int) -> dict[str, dict[str, float]]:
@@ -192,7 +222,7 @@ def growth(folder: Path, most: int) -> dict[str, dict[str, float]]:
 def peak(place: Path) -> float:
     """The peak memory of this process after it checked the log."""
     with Store.open(place / "log.db") as store:
-        check_store(store, LOG.vkey)
+        check_store(store, LOG.vkey, processes=1)
     said = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())  # starts anew with the program
     return round(int(said[1]) / 1024, 1) if said else 0.0
 
@@ -235,6 +265,9 @@ def targets(found: Found) -> list[tuple[str, float, float, bool]]:
     rows = [
         ("one durable append, of a bare sync", race["bare_file, 1 at once"]["ours"], 0.5, True),
         ("1,000 at once, of bare SQLite", race["bare_sqlite, 1000 at once"]["ours"], 0.65, True),
+        ("64 waiting clients, entries each second", found["waiting"]["64 tasks"]["per_second"], 50_000, True),
+        ("64 waiting clients, 99th wait, ms", found["waiting"]["64 tasks"]["p99_ms"], 10.0, False),
+        ("processor time for an entry in a group, us", found["waiting"]["1024 tasks"]["cpu_us"], 8.0, False),
         ("whole check, of hashing alone", single["check"]["of_hashing_alone"], 0.7, True),
         ("a permit checked, warm, ms", single["permit"]["warm_ms"], 2.0, False),
         ("a permit checked, cold process, ms", single["permit"]["cold_ms"], 150.0, False),
@@ -258,14 +291,22 @@ def report(found: Found, *, write: bool) -> None:
     if write:
         kept = {"command": "python -m bench.log --write", "python": sys.version.split()[0], **found}
         (RESULTS / "log.json").write_text(json.dumps({**kept, "targets": rows}, indent=1) + "\n")
-        (RESULTS / "log.svg").write_text(picture(rows))
+        (RESULTS / "log.svg").write_text(picture(rows, found["single"]["machine"]))
 
 
-def picture(rows: list[tuple[str, float, float, bool]]) -> str:
+def pressed(when: str) -> dict[str, float]:
+    """How busy the machine is: its load, and the share of time in which somebody waited for a processor."""
+    said = Path("/proc/pressure/cpu")
+    stall = re.search(r"avg60=([\d.]+)", said.read_text()) if said.exists() else None
+    return {f"load_{when}": round(os.getloadavg()[0], 1), f"stall_percent_{when}": float(stall[1]) if stall else -1.0}
+
+
+def picture(rows: list[tuple[str, float, float, bool]], machine: dict[str, float]) -> str:
     """One bar for each target: how far the measurement is beyond it; the line is the target."""
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{40 + 36 * len(rows)}" font-size="13">']
     parts.append('<style>text{font-family:sans-serif}</style><rect width="100%" height="100%" fill="#fff"/>')
-    parts.append('<text x="300" y="20">1.0 = the target; longer is better</text>')
+    busy = f"load {machine['load_before']:g} to {machine['load_after']:g} on {machine['processors']:g} processors"
+    parts.append(f'<text x="300" y="20">1.0 = the target; longer is better; {busy}</text>')
     for at, (name, value, target, more) in enumerate(rows):
         times, y = (value / target if more else target / value), 32 + 36 * at
         parts.append(f'<text x="8" y="{y + 17}">{name}</text>')
@@ -279,14 +320,21 @@ def main() -> None:
     """Measure everything, print it, and keep it where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--entries", type=int, default=SIZES[-1])
+    parser.add_argument("--entries", type=int, default=SIZES[-2])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
-    busy = {"load_before": round(os.getloadavg()[0], 1), "processors": os.cpu_count() or 0}
-    found: Found = {"race": race(asked.folder)}
-    found["single"] = {"syncs": syncs(asked.folder), "check": reading(asked.folder), "permit": permit(asked.folder)}
+    busy = {"rounds": asked.rounds, "processors": os.cpu_count() or 0, **pressed("before")}
+    found: Found = {"race": race(asked.folder, asked.rounds)}
+    found["waiting"] = waiting(asked.folder, asked.rounds, leaves, hashing)
+    found["single"] = {
+        "syncs": syncs(asked.folder),
+        "check": reading(asked.folder, asked.rounds),
+        "permit": permit(asked.folder),
+    }
     found["single"]["machine"] = busy  # ratios of waiting rows mean little where others keep the processors busy
     found["growth"] = growth(asked.folder, asked.entries)
+    busy |= pressed("after")
     report(found, write=asked.write)
 
 

@@ -115,8 +115,9 @@ def test_a_halt_says_stopped_with_its_times_or_unproven_with_what_is_unknown(
 def test_the_log_is_listed_one_line_an_event(terminal: Terminal) -> None:
     code, out, _ = terminal("log", "list", "--limit", "7", "--after", "3")
     assert code == 0
-    assert out.split("\n")[0].startswith("    4 2027-01-15 08:00:04Z ben      ApprovalGiven ben as safety for ")
-    assert len(out.strip().split("\n")) == 8
+    assert out.split("\n")[0].startswith("    4 ○ 2027-01-15 08:00:04Z ben      ApprovalGiven ben as safety for ")
+    assert out.split("\n")[-3] == "○ published"
+    assert len(out.strip().split("\n")) == 9
     assert out.endswith("`keyturn log list --after 10`\n")
 
 
@@ -125,7 +126,7 @@ def test_every_event_has_words(terminal: Terminal) -> None:
 
     assert set(WORDS) == set(ev.EVENTS.values())
     _, out, _ = terminal("log", "list", "--limit", "1000")
-    assert len(out.strip().split("\n")) == terminal.project.story.state.size
+    assert len(out.strip().split("\n")) == terminal.project.story.state.size + 1
 
 
 def test_words_of_others_cannot_act_on_the_terminal(terminal: Terminal) -> None:

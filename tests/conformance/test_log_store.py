@@ -10,6 +10,7 @@ from keyturn.core.errors import Conflict, MalformedInput, TamperDetected, Unavai
 from keyturn.ledger import checkpoint, note, tree
 from keyturn.ledger.check import check_store
 from keyturn.ledger.checkpoint import Checkpoint
+from keyturn.ledger.commit.group import GroupCommit
 from keyturn.ledger.stores.port import LEAF_BYTES_MAX, Head
 from tests.ledger import naive
 from tests.ledger.signers import LOG, Key, leaves_of, signed
@@ -102,6 +103,8 @@ def test_an_append_to_a_log_that_moved_is_a_conflict_and_writes_nothing(store):
 def test_a_key_makes_an_append_safe_to_repeat(store):
     head = store.append([b"a", b"b", b"c"], expected=Head.empty(), keys=["one", None, "three"])
     assert (store.index_of("one"), store.index_of("three"), store.index_of("two")) == (0, 2, None)
+    assert store.indexes_of(["three", "two", "one", "three"]) == [2, None, 0, 2]
+    assert store.indexes_of([]) == []
     again = store.append([b"a", b"c"], expected=Head.empty(), keys=["one", "three"])
     assert again == head
     assert store.append([b"a", b"d"], expected=head, keys=["one", "four"]).size == 4
@@ -210,3 +213,28 @@ def test_an_append_that_was_refused_leaves_the_store_usable(store):
     assert store.append([b"a"] * 300, expected=Head.empty(), keys=[f"k{n}" for n in range(300)]).size == 300
     assert store.index_of("k299") == 299
     assert check_store(store, LOG.verifier().vkey) == ()
+
+
+def test_many_who_wait_at_once_are_each_told_where_their_entry_lies(store):
+    def client(name):
+        for n in range(5):
+            leaf = b"%d %d" % (name, n)
+            told[leaf] = commit.append(leaf, leaf.decode() if n % 2 else None, seconds=30).index
+
+    told = {}
+    with GroupCommit(store) as commit:
+        threads = [threading.Thread(target=client, args=(name,)) for name in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    held = list(store.leaves(0, 80))
+    assert {leaf: held.index(leaf) for leaf in held} == told
+    assert store.head() == Head(80, naive.mth(held))
+
+
+def test_a_part_of_the_log_is_scanned_as_it_lies(store):
+    store.append(leaves_of(1300), expected=None)
+    pages = list(store.scan(1290, start=700))
+    assert [index for page in pages for index in page.indexes] == list(range(700, 1290))
+    assert [bytes(leaf) for page in pages for leaf in page.leaves] == leaves_of(1300)[700:1290]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,26 @@ def test_the_log_is_listed_by_what_is_asked_for(tmp_path: Path, capsys: pytest.C
     assert indexes("--kind", "ProjectFounded", "--limit", "1") == [0]
     assert main(["log", "list", "--kind", "Miracle", "--project", str(root)]) == 2
     assert main(["log", "list", "--since", "yesterday", "--project", str(root)]) == 2
+
+
+def test_an_entry_says_how_far_it_has_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, keys = tmp_path / "project", tmp_path / "keys"
+    app.new_key("ada", kind="simulated", keys=keys, passphrase_file=None)
+    founded(root, keys)
+
+    def ask(*words: str) -> tuple[int, dict[str, Any]]:
+        code = main([*words, "--json", "--project", str(root)])
+        return code, json.loads(capsys.readouterr().out)
+
+    assert ask("log", "state", "1")[1] == {"index": 1, "state": "durable", "size": 2, "published": 0, "witnessed": 0}
+    code, body = ask("log", "state", "1", "--wait", "published", "--seconds", "0")
+    assert (code, body["error"]) == (4, "entry 1 is durable; it was to be published within 0 seconds")
+    assert ask("log", "tiles", str(tmp_path / "pub"))[0] == 0
+    assert ask("log", "state", "1", "--wait", "published")[1]["state"] == "published"
+    assert [each["state"] for each in ask("log", "list")[1]["items"]] == ["published"] * 3
+    assert ask("log", "prove", "1")[1]["state"] == "published"
+    assert ask("log", "state", "1", "--wait", "witnessed")[0] == 2
+    assert ask("log", "state", "1", "--wait", "framed")[0] == 2
+    assert ask("log", "state", "99")[0] == 2
+    assert main(["log", "state", "1", "--project", str(root)]) == 0
+    assert capsys.readouterr().out.startswith("○ PUBLISHED  entry 1 of 3\n")

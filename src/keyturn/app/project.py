@@ -44,6 +44,7 @@ from keyturn.flow.run import is_for_others
 from keyturn.flow.run import run as run_flow
 from keyturn.ledger.blobs.store import BlobStore
 from keyturn.ledger.check import require_continued
+from keyturn.ledger.commit.states import EntryState, Reach
 from keyturn.ledger.history import History
 from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import bundle as bundles
@@ -67,6 +68,10 @@ class Head:
     root_hex: str
     published: int
     witnessed: int
+
+    def state_of(self, index: int) -> EntryState:
+        """How far the entry with this index has come."""
+        return Reach(self.size, self.published, self.witnessed).state_of(index)
 
 
 def open_project(root: Path | None) -> Project:

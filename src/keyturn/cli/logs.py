@@ -32,7 +32,8 @@ def log_list(args: argparse.Namespace) -> int:
     if args.limit < 1:
         raise MalformedInput(f"`--limit {args.limit}` shows nothing; 1 or more is expected", help="`--limit 50`")
     project = context.project(args)
-    size = project.head().size
+    head = project.head()
+    size = head.size
     asked = _asked(args)
     if asked:
         fitting = [each for each in project.entries(0, size) if _fits(args, each[1])]
@@ -44,12 +45,15 @@ def log_list(args: argparse.Namespace) -> int:
         entries, last = project.entries(start, args.limit), size - 1
     after = entries[-1][0] if entries and entries[-1][0] < last else None
     if args.json:
-        events = [{"index": index, **to_json(event)} for index, event in entries]
+        events = [{"index": index, "state": head.state_of(index).word, **to_json(event)} for index, event in entries]
         context.emit_read(project, project.logged(), {"items": events, "size": size, "next": after})
         return 0
     sheet, reader = context.sheet(lists=True), project.reader(project.logged())
-    for index, event in entries:
-        screen.line(sheet, index, reader.event(event))
+    states = [head.state_of(index).word for index, _ in entries]
+    for (index, event), state in zip(entries, states, strict=True):
+        screen.line(sheet, index, reader.event(event), state)
+    if states:
+        screen.legend(sheet, states)
     if after is not None:
         more = "more" if asked else f"{size - after - 1} more"
         sheet.line(f"… {more}: `keyturn log list {asked}--after {after}`")
@@ -115,15 +119,34 @@ def log_prove(args: argparse.Namespace) -> int:
         Path(args.leaf).write_bytes(found.entry)
     if args.json:
         body = {"index": found.index, "size": found.size, "proof": found.proof.decode(), "entry": found.entry.decode()}
+        body["state"] = found.state
         context.emit({**body, "out": args.out, "leaf": args.leaf, "witnessed": False})
         return 0
     if not args.out:
         sys.stdout.write(found.proof.decode())
         return 0
     sheet = context.sheet()
-    sheet.line(f"entry {found.index} of {found.size}: the proof is in {safe(args.out)}")
+    sheet.line(f"entry {found.index} of {found.size}, {found.state}: the proof is in {safe(args.out)}")
     sheet.say(ALONE, "yellow")
     sheet.command(f"keyturn log check {args.out} --entry {args.leaf or 'FILE'} --vkey VKEY")
+    context.out(sheet)
+    return 0
+
+
+def log_state(args: argparse.Namespace) -> int:
+    """How far one entry has come; with `--wait`, once it has come so far."""
+    from keyturn.app.publishing import states
+    from keyturn.cli.screens.events import SIGNS
+
+    come = states.entry_state(context.project(args), args.entry, wait=args.wait, seconds=args.seconds)
+    if args.json:
+        context.emit(_fields(come))
+        return 0
+    sheet = context.sheet()
+    sign, tone = SIGNS[come.state]
+    sheet.line(f"{sheet.paint(f'{sign} {come.state.upper()}', tone, 'bold')}  entry {come.index} of {come.size}")
+    sheet.entry("published", count(come.published, "entry", "entries"))
+    sheet.entry("witnessed", count(come.witnessed, "entry", "entries"))
     context.out(sheet)
     return 0
 

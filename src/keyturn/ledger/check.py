@@ -13,7 +13,10 @@ from keyturn.core.errors import KeyturnError, TamperDetected
 from keyturn.ledger import checkpoint, note, tree
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.rows import STRIDE
-from keyturn.ledger.stores.port import Head, LogStore, Page
+from keyturn.ledger.stores.port import Head, LogStore
+from keyturn.ledger.walk import part
+from keyturn.ledger.walk.part import Found, Task, differing
+from keyturn.ledger.walk.sharing import processes_for, recompute_all
 
 PROBLEMS_MAX = 20
 """How many problems of one kind are named; the rest are counted."""
@@ -32,19 +35,22 @@ class Problem:
     proof: str = ""
 
 
-def check_store(store: LogStore, vkey: str | checkpoint.Keys, *, known: Sequence[bytes] = ()) -> tuple[Problem, ...]:
+def check_store(
+    store: LogStore, vkey: str | checkpoint.Keys, *, known: Sequence[bytes] = (), processes: int | None = None
+) -> tuple[Problem, ...]:
     """Recompute the log from its leaves and return everything that is wrong with it; nothing means sound.
 
     `vkey` is the log's verifier key, pinned out of band, or its keys over time as a replay from that pin shows them;
-    `known` are signed checkpoints that somebody else kept. Raises MalformedInput for a bad `vkey`, Unavailable as the
-    store does.
+    `known` are signed checkpoints that somebody else kept. A long log is shared between two
+    `processes`, unless told otherwise; what is found is the same. Raises MalformedInput for a bad `vkey`, Unavailable as the store does.
     """
     log = note.parse_vkey(vkey) if isinstance(vkey, str) else vkey
     signed, problems = _opened(log, store.checkpoints(), known)
     head, frontier, count = store.kept()
-    walk = _Walk(store, tuple(sorted({head.size, *(each.head.size for each in signed)})))
-    for page in store.scan(head.size):
-        walk.step(page)
+    task = Task(head.size, tuple(sorted({head.size, *(each.head.size for each in signed)})), part.LEVEL)
+    walk = _Walk(store, task)
+    for each in recompute_all(store, task, processes=processes_for(task) if processes is None else processes):
+        walk.step(each)
     found = [*problems, *walk.end(head, frontier, count)]
     found += [problem for each in signed for problem in _against(each, walk, signed)]
     return tuple(_shortened(found))
@@ -80,56 +86,66 @@ class _Signed:
 
 @dataclass(slots=True)
 class _Walk:
-    """The tree as the leaves make it, from left to right, and where it differs from what was kept."""
+    """The tree as the parts make it, from left to right, and where it differs from what was kept."""
 
     store: LogStore
-    wanted: tuple[int, ...]
+    task: Task
     roots: dict[int, bytes] = field(default_factory=lambda: {0: tree.EMPTY_ROOT})
+    whole: tree.Frontier = field(default_factory=tree.Frontier)
     frontier: tree.Frontier = field(default_factory=tree.Frontier)
     edited: list[tuple[int, bytes, bytes]] = field(default_factory=list)
-    missing: list[int] = field(default_factory=list)
+    gaps: list[tuple[int, int]] = field(default_factory=list)
     wrong_nodes: list[tuple[int, int]] = field(default_factory=list)
     next: int = 0
 
-    def step(self, page: Page) -> None:
-        """Take the next entries; after a gap no root can be known any more."""
-        hashes = tree.leaf_hashes(page.leaves)
-        if hashes != page.hashes:
-            both = zip(page.indexes, page.hashes, hashes, strict=True)
-            self.edited += [(index, kept, found) for index, kept, found in both if kept != found]
-        for index in page.indexes if len(page.leaves) != page.indexes[-1] + 1 - self.next else ():
-            self.missing.extend(range(self.next, min(index, self.next + PROBLEMS_MAX)))
-            self.next = index + 1
-        start, self.next = self.frontier.size, page.indexes[-1] + 1
-        if self.missing:
-            return
-        for stop in (*(size for size in self.wanted if start < size < self.next), self.next):
-            self._fold(hashes[self.frontier.size - start : stop - start])
+    def step(self, found: Found) -> None:
+        """Take the next part; after a gap no root can be known any more."""
+        self.edited += found.edited
+        self.next = found.next or self.next
+        if not self.gaps:
+            self.wrong_nodes += found.wrong
+            for size, hashes in found.heads.items():
+                self.roots[size] = tree.Frontier(size, self.whole.hashes + hashes).root()
+            self._join(found.frontier)
+        for start, stop in found.gaps:
+            joined = bool(self.gaps) and self.gaps[-1][1] == start
+            self.gaps.append((self.gaps.pop()[0] if joined else start, stop))
+
+    def _join(self, part: tree.Frontier) -> None:
+        """A finished part is one hash of the tree above the parts; the last may not be."""
+        size = (self.whole.size << self.task.level) + part.size
+        if part.size == 1 << self.task.level:
+            self.whole = self.whole.extend(part.hashes, complete=self._complete)
+            self.frontier = tree.Frontier(size, self.whole.hashes)
+        else:
+            self.frontier = tree.Frontier(size, self.whole.hashes + part.hashes)
+        if size in self.task.wanted:
+            self.roots[size] = self.frontier.root()
+
+    @property
+    def missing(self) -> Iterator[int]:
+        """The first missing entries of every gap."""
+        for start, stop in self.gaps:
+            yield from range(start, min(stop, start + PROBLEMS_MAX))
 
     def end(self, head: Head, frontier: tree.Frontier, count: int) -> Iterator[Problem]:
         """Say where what was kept differs, after the last entry."""
-        self.missing.extend(range(self.next, min(head.size, self.next + PROBLEMS_MAX)))
         for index in self.missing:
             yield Problem("log_must_be_whole", f"entry {index} is missing; the log says that it has {head.size}")
         if count > head.size:
             yield Problem("log_must_be_whole", f"the file has {count} entries; the log says that it has {head.size}")
         yield from self._edits()
-        for level, n in self.wrong_nodes:
+        for level, n in sorted(self.wrong_nodes):
             yield Problem("hashes_must_follow_from_entries", f"the kept hash {n} of level {level} is not its entries'")
-        if not self.missing and (root := self.roots[head.size]) != head.root:
+        if not self.gaps and (root := self.roots[head.size]) != head.root:
             message = f"the {head.size} entries have the root {root.hex()}; the log keeps {head.root.hex()}"
             yield Problem("root_must_follow_from_entries", message)
-        if not self.missing and frontier != self.frontier:
+        if not self.gaps and frontier != self.frontier:
             yield Problem("hashes_must_follow_from_entries", "the kept frontier is not its entries'")
 
-    def _fold(self, hashes: list[bytes]) -> None:
-        self.frontier = self.frontier.extend(hashes, complete=self._complete)
-        if self.frontier.size in self.wanted:
-            self.roots[self.frontier.size] = self.frontier.root()
-
-    def _complete(self, level: int, n: int, found: list[bytes]) -> None:
-        if level % STRIDE == 0 and (kept := self.store.kept_hashes(level, n, n + len(found))) != found:
-            self.wrong_nodes += [(level, n + at) for at, value in enumerate(found) if kept[at] != value]
+    def _complete(self, level: int, n: int, hashes: list[bytes]) -> None:
+        if (self.task.level + level) % STRIDE == 0:
+            self.wrong_nodes += differing(self.store, self.task.level + level, n, hashes)
 
     def _edits(self) -> Iterator[Problem]:
         places = {kept: index for index, kept, _ in self.edited}

@@ -125,7 +125,8 @@ def write(
     after = frontier.extend(hashes, complete=complete)
     write_entries(db, start, hashes, leaves)
     named = [(key, start + at) for at, (_, key) in enumerate(new) if key is not None]
-    db.executemany("INSERT INTO idem (key, i) VALUES (?, ?)", named)
+    if named:
+        db.executemany("INSERT INTO idem (key, i) VALUES (?, ?)", named)
     db.executemany("INSERT INTO node (level, n, hash) VALUES (?, ?, ?)", closed)
     head = Head(after.size, after.root())
     query = "UPDATE state SET size = ?, root = ?, frontier = ? WHERE id = 1"

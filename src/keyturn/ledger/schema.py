@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 from keyturn.core.errors import KeyturnError, TamperDetected, Unavailable
@@ -20,11 +19,10 @@ APPLICATION_ID = 0x4B54_4C31
 PAGE_BYTES = 8192
 """The file's own pages, for a new log: two dozen ordinary entries each, and still little to sync for one."""
 
-ROWS = 100
-"""How many entries one statement writes; three values each, far below what SQLite can bind."""
+ROWS = (100, 20, 4, 1)
+"""How many entries one statement writes, the most first; three values each, far below what SQLite can bind."""
 
-_INSERT = "INSERT INTO entry (i, hash, leaf) VALUES (?, ?, ?)"
-_INSERT_MANY = _INSERT + ", (?, ?, ?)" * (ROWS - 1)
+_INSERTS = {rows: "INSERT INTO entry (i, hash, leaf) VALUES (?, ?, ?)" + ", (?, ?, ?)" * (rows - 1) for rows in ROWS}
 
 # The hash comes before the leaf, so that reading it never touches the overflow pages of a long leaf.
 SCHEMA = (
@@ -60,15 +58,15 @@ def found(db: sqlite3.Connection) -> set[str]:
 
 
 def write_entries(db: Database, start: int, hashes: Sequence[bytes], leaves: Sequence[bytes]) -> None:
-    """Many rows in one statement, as stepping a statement costs more than the row; what is left over, row by row."""
-    whole = len(leaves) - len(leaves) % ROWS
-    for at in range(0, whole, ROWS):
-        values: list[object] = [None] * (3 * ROWS)
-        values[::3] = range(start + at, start + at + ROWS)
-        values[1::3], values[2::3] = hashes[at : at + ROWS], leaves[at : at + ROWS]
-        db.execute(_INSERT_MANY, values)
-    rest = zip(count(start + whole), hashes[whole:], leaves[whole:], strict=False)
-    db.executemany(_INSERT, rest)
+    """Many rows in one statement, as stepping a statement costs more than the row."""
+    at = 0
+    for rows in ROWS:
+        while len(leaves) - at >= rows:
+            values: list[object] = [None] * (3 * rows)
+            values[::3] = range(start + at, start + at + rows)
+            values[1::3], values[2::3] = hashes[at : at + rows], leaves[at : at + rows]
+            db.execute(_INSERTS[rows], values)
+            at += rows
 
 
 @contextmanager

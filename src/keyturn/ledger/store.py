@@ -58,6 +58,11 @@ class Store(LogStore):
             raise
         return store
 
+    @property
+    def path(self) -> Path:
+        """Where the file lies; another process may open it too."""
+        return self._path
+
     def close(self) -> None:
         """Close the file; nothing that was acknowledged depends on it."""
         with self._lock:

@@ -66,8 +66,8 @@ class Frontier:
                 row.insert(0, before.pop())
             if len(row) & 1:
                 hashes.append(row.pop())
-            pairs = zip(row[::2], row[1::2], strict=True)
-            row = [sha256(b"\1" + left + right).digest() for left, right in pairs]
+            each = iter(row)
+            row = [sha256(b"\1" + left + right).digest() for left, right in zip(each, each, strict=True)]
             if row and complete is not None:
                 complete(level + 1, self.size >> level + 1, row)
         return Frontier(after, tuple(reversed(hashes)))

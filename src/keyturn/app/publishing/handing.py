@@ -14,6 +14,7 @@ from keyturn.app.verifying import keys_over_time
 from keyturn.core.errors import MalformedInput, Unavailable, UntrustedInput
 from keyturn.ledger import checkpoint, note, proof, tiles_folder
 from keyturn.ledger.checkpoint import Checkpoint
+from keyturn.ledger.commit.states import Reach
 from keyturn.ledger.history import log_keys
 from keyturn.ledger.stores.port import LEAF_BYTES_MAX
 from keyturn.ledger.tiles_folder import Published
@@ -24,12 +25,13 @@ from keyturn.verify.chain import follow
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """An entry, its proof as text, and the size of the tree that the proof is about."""
+    """An entry and its state, its proof as text, and the size of the tree that the proof is about."""
 
     index: int
     size: int
     entry: bytes
     proof: bytes
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,15 @@ def prove_entry(project: Project, name: str) -> Proven:
     A fresh checkpoint is published only where the entry stands under none yet.
     """
     with project.opened() as log:
-        index = _index(project, name, log.head.size)
+        index = index_of(project, name, log.head.size)
         signed = log.store.checkpoint()
         if signed is None or checkpoint.parse_body(signed).size <= index:
             log.publish()
             signed = log.store.checkpoint() or b""
         head = checkpoint.open_checkpoint(signed, keys_over_time(log.state, pinned(project))).checkpoint
         made = proof.Proof(index, log.store.prove_inclusion(index, head.size), signed)
-        return Proven(index, head.size, log.store.leaf(index), proof.encode(made))
+        state = Reach(log.head.size, log.state.published, log.state.witnessed).state_of(index)
+        return Proven(index, head.size, log.store.leaf(index), proof.encode(made), state.word)
 
 
 def check_proof(path: Path, *, entry: Path, vkey: str) -> Checked:
@@ -120,7 +123,8 @@ def pinned(project: Project) -> trusts.Trust:
     return trusts.read(project.home / "trust.json")
 
 
-def _index(project: Project, name: str, size: int) -> int:
+def index_of(project: Project, name: str, size: int) -> int:
+    """The index of the entry that is named by it, or by the beginning of its id; raises MalformedInput."""
     if name.isascii() and name.isdigit() and len(name) < 16:
         if int(name) >= size:
             raise MalformedInput(f"the log has no entry {name}; it holds {size}", help="`keyturn log list`")

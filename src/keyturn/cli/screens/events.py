@@ -5,7 +5,7 @@ Never prints an event's own words without `safe`, and knows every event of the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from keyturn.cli.screen import Sheet, columns, count, pad, safe, short, utc
@@ -75,12 +75,30 @@ def words(event: ev.Event) -> str:
     return safe(WORDS[type(event)](event), 500)
 
 
-def line(sheet: Sheet, index: int, event: ev.Event) -> None:
-    """The event on one line, cut to the sheet's width."""
-    tone = TONES.get(type(event), "")
-    start = f"{index:>5} {utc(event.at)} {pad(safe(_actor(event), 8), 8)} "
+SIGNS: Final[Mapping[str, tuple[str, str]]] = {
+    "durable": ("·", "yellow"),
+    "published": ("○", ""),
+    "witnessed": ("●", "green"),
+}
+"""What an entry's state looks like, in the order of the states."""
+
+
+def legend(sheet: Sheet, states: Collection[str]) -> None:
+    """What the signs mean, those that were shown."""
+    shown = [f"{sheet.paint(sign, tone)} {word}" for word, (sign, tone) in SIGNS.items() if word in states]
+    sheet.line("  ".join(shown))
+
+
+def line(sheet: Sheet, index: int, event: ev.Event, state: str) -> None:
+    """The event on one line, cut to the sheet's width, with the sign of its state."""
+    tone, (sign, colour) = TONES.get(type(event), ""), SIGNS[state]
+    sheet.line(f"{index:>5} {sheet.paint(sign, colour)} {_rest(sheet, event, tone)}")
+
+
+def _rest(sheet: Sheet, event: ev.Event, tone: str) -> str:
+    start = f"{utc(event.at)} {pad(safe(_actor(event), 8), 8)} "
     rest = f"{type(event).__name__} {words(event)}"
-    sheet.line(start + sheet.paint(safe(rest, max(sheet.width - columns(start), 20)), tone))
+    return start + sheet.paint(safe(rest, max(sheet.width - 8 - columns(start), 20)), tone)
 
 
 def _actor(event: ev.Event) -> str:

@@ -36,7 +36,7 @@ class Page:
 
     indexes: Sequence[int]
     hashes: list[bytes]
-    leaves: list[bytes]
+    leaves: Sequence[bytes]
 
 
 class LogStore(ABC):
@@ -109,6 +109,12 @@ class LogStore(ABC):
             row = db.execute("SELECT i FROM idem WHERE key = ?", (key,)).fetchone()
         return None if row is None else int(row[0])
 
+    def indexes_of(self, keys: Sequence[str]) -> list[int | None]:
+        """Return the index of the leaf of each idempotency key, None for a key that is not there."""
+        with self._reading() as db:
+            found = [db.execute("SELECT i FROM idem WHERE key = ?", (key,)).fetchone() for key in keys]
+        return [None if row is None else int(row[0]) for row in found]
+
     def root_at(self, size: int) -> bytes:
         """Return the root over the first `size` leaves; raises MalformedInput beyond the log."""
         with self._reading() as db:
@@ -138,9 +144,9 @@ class LogStore(ABC):
         with self._reading() as db:
             return tuple(bytes(row[0]) for row in db.execute("SELECT note FROM checkpoint ORDER BY size"))
 
-    def scan(self, end: int) -> Iterator[Page]:
-        """Yield the entries below `end` as they lie, gaps included, some at once; for `check`."""
-        at = 0
+    def scan(self, end: int, *, start: int = 0) -> Iterator[Page]:
+        """Yield the entries from `start` on and below `end` as they lie, gaps included, some at once; for `check`."""
+        at = start
         while at < end:
             stop = min(at + SCANNED, end)
             with self._reading() as db:
@@ -152,7 +158,7 @@ class LogStore(ABC):
                     indexes = [int(row[0]) for row in numbers]
             if found:
                 hashes, leaves = zip(*found, strict=True)
-                yield Page(indexes, list(hashes), list(leaves))
+                yield Page(indexes, list(hashes), leaves)
             at = stop
 
     def kept(self) -> tuple[Head, tree.Frontier, int]:
