@@ -41,8 +41,8 @@ def check_store(
     """Recompute the log from its leaves and return everything that is wrong with it; nothing means sound.
 
     `vkey` is the log's verifier key, pinned out of band, or its keys over time as a replay from that pin shows them;
-    `known` are signed checkpoints that somebody else kept. A long log is shared between two
-    `processes`, unless told otherwise; what is found is the same. Raises MalformedInput for a bad `vkey`, Unavailable as the store does.
+    `known` are signed checkpoints that somebody else kept. A long log is shared between two `processes`, unless told
+    otherwise; what is found is the same. Raises MalformedInput for a bad `vkey`, Unavailable as the store does.
     """
     log = note.parse_vkey(vkey) if isinstance(vkey, str) else vkey
     signed, problems = _opened(log, store.checkpoints(), known)

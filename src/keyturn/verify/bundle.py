@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keyturn.core.errors import MalformedInput
 from keyturn.core.terms import Json
 from keyturn.wire import base64, canonical
+from keyturn.wire.shape import Shape
 
 BUNDLE_BYTES_MAX = 1_000_000
 """A release by two people takes some 7 kB; what makes a bundle long is a history of adopted policies."""
@@ -17,7 +17,7 @@ BUNDLE_BYTES_MAX = 1_000_000
 LEAVES_MAX = 64
 POLICY_LEAVES_MAX = 512
 HASHES_MAX = 64
-_HELP = "ask the governor for a fresh bundle: `keyturn permit show ID --bundle FILE`"
+_SHAPE = Shape("ask the governor for a fresh bundle: `keyturn permit show ID --bundle FILE`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +69,18 @@ def decode(data: bytes) -> Bundle:
     Whoever reads a file for it need not read more than `BUNDLE_BYTES_MAX` and one byte.
     """
     if len(data) > BUNDLE_BYTES_MAX:
-        raise MalformedInput(f"a bundle of more than {BUNDLE_BYTES_MAX} bytes is too large", help=_HELP)
-    body = _fields(canonical.decode(data), "bundle", set(_MEMBERS))
+        raise _SHAPE.refused(f"a bundle of more than {BUNDLE_BYTES_MAX} bytes is too large")
+    body = _SHAPE.fields(canonical.decode(data), "bundle", _MEMBERS)
     if body["v"] != 1:
-        raise MalformedInput(f"`{body['v']}` is no bundle format that is known; 1 is expected", help=_HELP)
+        raise _SHAPE.refused(f"`{body['v']}` is no bundle format that is known; 1 is expected")
     return Bundle(
-        checkpoint=_text(body["checkpoint"], "checkpoint").encode(),
+        checkpoint=_SHAPE.text(body["checkpoint"], "checkpoint").encode(),
         status=_proven(body["status"], "status"),
         permit=_proven(body["permit"], "permit"),
         approvals=_provens(body["approvals"], "approvals"),
         policies=_provens(body["policies"], "policies", most=POLICY_LEAVES_MAX),
-        old_size=_whole(body["old_size"], "old_size"),
-        consistency=_hashes(body["consistency"], "consistency"),
+        old_size=_SHAPE.whole(body["old_size"], "old_size"),
+        consistency=_SHAPE.hashes(body["consistency"], "consistency", HASHES_MAX),
     )
 
 
@@ -96,38 +96,10 @@ def _texts(hashes: tuple[bytes, ...]) -> list[Json]:
 
 
 def _provens(value: Json, what: str, *, most: int = LEAVES_MAX) -> tuple[Proven, ...]:
-    if not isinstance(value, list) or len(value) > most:
-        raise MalformedInput(f"`{what}` is not a list of at most {most} leaves", help=_HELP)
-    return tuple(_proven(each, what) for each in value)
+    return tuple(_proven(each, what) for each in _SHAPE.items(value, what, most, noun="leaves"))
 
 
 def _proven(value: Json, what: str) -> Proven:
-    body = _fields(value, what, {"index", "leaf", "proof"})
-    return Proven(_whole(body["index"], what), _text(body["leaf"], what).encode(), _hashes(body["proof"], what))
-
-
-def _fields(value: Json, what: str, names: set[str]) -> dict[str, Json]:
-    if not isinstance(value, dict) or set(value) != names:
-        raise MalformedInput(f"`{what}` does not hold exactly {', '.join(sorted(names))}", help=_HELP)
-    return value
-
-
-def _text(value: Json, what: str) -> str:
-    if not isinstance(value, str):
-        raise MalformedInput(f"`{what}` is not text", help=_HELP)
-    return value
-
-
-def _whole(value: Json, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise MalformedInput(f"`{what}` is not a whole number", help=_HELP)
-    return value
-
-
-def _hashes(value: Json, what: str) -> tuple[bytes, ...]:
-    if not isinstance(value, list) or len(value) > HASHES_MAX:
-        raise MalformedInput(f"`{what}` is not a list of at most {HASHES_MAX} hashes", help=_HELP)
-    found = tuple(base64.decode(each, what=what) for each in value)
-    if any(len(each) != 32 for each in found):
-        raise MalformedInput(f"`{what}` holds something that is not 32 bytes", help=_HELP)
-    return found
+    body = _SHAPE.fields(value, what, {"index", "leaf", "proof"})
+    proof = _SHAPE.hashes(body["proof"], what, HASHES_MAX)
+    return Proven(_SHAPE.whole(body["index"], what), _SHAPE.text(body["leaf"], what).encode(), proof)

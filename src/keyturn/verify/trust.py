@@ -20,8 +20,11 @@ from keyturn.core.policy_reading import read_policy
 from keyturn.core.terms import Digest, Instant, Json
 from keyturn.wire import canonical
 from keyturn.wire.leaf import genesis_digest
+from keyturn.wire.shape import Shape
 
 _HELP = "get the trust file again from the people who founded the project, and compare its genesis by voice"
+_SHAPE = Shape(_HELP)
+REVOKED_MAX = 100_000
 _MEMBERS = {"v", "genesis", "founded", "policy", "seen"}
 _SEEN_NUMBERS = ("size", "at", "counter", "policy_version", "latest_at")
 _ROOT = re.compile(r"[0-9a-f]{64}")
@@ -66,9 +69,9 @@ def read(path: Path) -> Trust:
 
 def decode(data: bytes) -> Trust:
     """The trust in these bytes; the pinned digest must be that of the policy and keys beside it."""
-    body = _fields(canonical.decode(data), _MEMBERS, "trust file")
-    founded = ev.from_json(_fields(body["founded"], None, "founded"))
-    document = _fields(body["policy"], None, "policy")
+    body = _SHAPE.fields(canonical.decode(data), "trust file", _MEMBERS)
+    founded = ev.from_json(_SHAPE.fields(body["founded"], "founded"))
+    document = _SHAPE.fields(body["policy"], "policy")
     policy = read_policy(document)
     if not isinstance(founded, ev.ProjectFounded) or not isinstance(policy, Policy):
         raise MalformedInput("the trust file does not hold a founding and a policy", help=_HELP)
@@ -162,18 +165,10 @@ def _kept(path: Path) -> Iterator[None]:
 
 def _seen(value: Json) -> Seen:
     known = {"latest_at": 0, **value} if isinstance(value, dict) else value  # what earlier releases did not remember
-    body = _fields(known, {*_SEEN_NUMBERS, "root", "revoked"}, "seen")
-    numbers = [body[name] for name in _SEEN_NUMBERS]
-    size, at, counter, version, latest = (each if type(each) is int and each >= 0 else -1 for each in numbers)
-    root, revoked = body["root"], body["revoked"]
-    whole = min(size, at, counter, version, latest) >= 0
-    rooted = isinstance(root, str) and (_ROOT.fullmatch(root) is not None if size else root == "")
-    if not (whole and rooted and isinstance(revoked, list) and all(isinstance(each, str) for each in revoked)):
-        raise MalformedInput("`seen` holds something that no node remembers", help=_HELP)
-    return Seen(size, str(root), Instant(at), counter, version, tuple(map(str, revoked)), Instant(latest))
-
-
-def _fields(value: Json, names: set[str] | None, what: str) -> dict[str, Json]:
-    if not isinstance(value, dict) or (names is not None and set(value) != names):
-        raise MalformedInput(f"the {what} does not hold what is expected of it", help=_HELP)
-    return value
+    body = _SHAPE.fields(known, "seen", {*_SEEN_NUMBERS, "root", "revoked"})
+    size, at, counter, version, latest = (_SHAPE.whole(body[name], name) for name in _SEEN_NUMBERS)
+    root = _SHAPE.text(body["root"], "root")
+    if not (_ROOT.fullmatch(root) if size else root == ""):
+        raise _SHAPE.refused("`root` is no root of the size beside it")
+    revoked = tuple(_SHAPE.text(each, "revoked") for each in _SHAPE.items(body["revoked"], "revoked", REVOKED_MAX))
+    return Seen(size, root, Instant(at), counter, version, revoked, Instant(latest))
