@@ -286,36 +286,11 @@ def _log(made: argparse.ArgumentParser) -> None:
 
 
 def _log_files(verbs: _Add) -> None:
-    """What is made from the log for strangers, and checked."""
-    one = _verb(verbs, "tiles", "write the log as static files (C2SP tlog-tiles), only what is new", LOGS, "log_tiles")
-    one.add_argument(
-        "dir", metavar="DIR|S3URL", nargs="?", help="a folder or bucket (default: what operation.toml says)"
-    )
-    one = _verb(verbs, "prove", "a standard proof that an entry is in the log (C2SP tlog-proof)", LOGS, "log_prove")
-    one.add_argument("entry", metavar="INDEX|ID", help="its index, or the beginning of its id")
-    one.add_argument("--out", metavar="FILE", help="write the proof, by custom `NAME.tlog-proof` (default: print it)")
-    one.add_argument("--leaf", metavar="FILE", help="write the entry's exact bytes too")
-    one = _verb(verbs, "state", "how far an entry has come: durable, published, witnessed", LOGS, "log_state")
-    one.add_argument("entry", metavar="INDEX|ID", help="its index, or the beginning of its id")
-    one.add_argument("--wait", metavar="STATE", help="return once it is `published` or `witnessed`")
-    one.add_argument("--seconds", type=float, default=60.0, metavar="N", help="how long to wait at most (default 60)")
-    one = _verb(verbs, "check", "check such a proof offline, with the log's key alone", LOGS, "log_check")
-    one.add_argument("proof", metavar="PROOF")
-    one.add_argument("--entry", metavar="FILE", required=True, help="the entry's exact bytes")
-    one.add_argument(
-        "--vkey", metavar="VKEY", required=True, help="the log's verifier key: `log_key` in the trust file"
-    )
-    one = _verb(verbs, "fsck", "compute the log and its static files again", LOGS, "log_fsck")
-    one.add_argument("dir", metavar="DIR|S3URL", nargs="?", help="where it was published (default: the log alone)")
-    one.add_argument("--rebuild", action="store_true", help="make the static files anew from the log")
-    one.add_argument("--tidy", action="store_true", help="delete blobs that no entry names, once they are an hour old")
-    what = "an entry's index or id, or `sha256:` and the beginning of a digest"
-    one = _verb(verbs, "blob", "show what an entry withholds", LOGS, "log_blob")
-    one.add_argument("blob", metavar="ENTRY|DIGEST", help=what)
-    one.add_argument("--out", metavar="FILE", help="write its exact bytes, which `sha256sum` alone checks")
-    one = _verb(verbs, "erase", "sign for erasing what an entry withholds, by quorum", LOGS, "log_erase")
-    one.add_argument("blob", metavar="ENTRY|DIGEST", help=what)
-    _person(one)
+    from functools import partial
+
+    from keyturn.cli.words import log_files
+
+    log_files.fill(partial(_verb, verbs), _person)
 
 
 def _verify(made: argparse.ArgumentParser) -> None:
