@@ -49,6 +49,7 @@ class Replay:
     decisions: int
     problems: tuple[tuple[int, str, str], ...]
     root_hex: str
+    witnesses: tuple[str, ...] = ()
 
 
 def verify_permit(bundle: Path, *, trust: Path, weights: Path | None, action: str, scope: str | None) -> Verified:
@@ -96,7 +97,9 @@ def verify_store(store: LogStore, *, trust: Path | None, tell: Tell) -> Replay:
         for each in check_store(store, keys):
             walk.wrong(head.size, each.rule, each.message)
     walk.against(pin_of(pinned) if pinned else None, store.root_at)
-    return Replay(head.size, walk.decisions, tuple(walk.problems), head.root.hex())
+    state = walk.history.state
+    seen = state.cosigners if state.is_witnessed else ()
+    return Replay(head.size, walk.decisions, tuple(walk.problems), head.root.hex(), seen)
 
 
 def keys_over_time(state: State, trust: trusts.Trust) -> Keys:

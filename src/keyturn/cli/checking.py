@@ -94,7 +94,12 @@ def _replay_export(args: argparse.Namespace) -> int:
         return code
     sheet = context.sheet()
     screen.replayed(
-        sheet, entries=found.entries, decisions=found.decisions, problems=found.problems, root=found.root_hex
+        sheet,
+        entries=found.entries,
+        decisions=found.decisions,
+        problems=found.problems,
+        root=found.root_hex,
+        witnesses=found.witnesses,
     )
     sheet.entry("checkpoints", f"{found.checkpoints} signed by the log's key")
     sheet.entry("log", safe(found.origin, 80))
@@ -122,11 +127,17 @@ def _replayed(args: argparse.Namespace, found: Replay) -> int:
     if args.json:
         problems = [{"index": index, "rule": rule, "message": said} for index, rule, said in found.problems]
         body = {"entries": found.entries, "decisions": found.decisions, "root": found.root_hex, "problems": problems}
+        body["witnesses"] = found.witnesses
         context.emit({"equal": not found.problems, **body, "exit_code": code})
         return code
     sheet = context.sheet()
     screen.replayed(
-        sheet, entries=found.entries, decisions=found.decisions, problems=found.problems, root=found.root_hex
+        sheet,
+        entries=found.entries,
+        decisions=found.decisions,
+        problems=found.problems,
+        root=found.root_hex,
+        witnesses=found.witnesses,
     )
     context.out(sheet)
     return code
@@ -145,7 +156,16 @@ def verify_permit(args: argparse.Namespace) -> int:
     if args.json:
         doubts = [{"check": number, "message": said, "help": help} for number, said, help in found.doubts]
         body = {"ok": found.ok, "doubts": doubts, "permit": found.permit, "status": found.status}
-        context.emit({**body, "people": found.people, "banners": words, "weights": args.weights, "exit_code": code})
+        context.emit(
+            {
+                **body,
+                "people": found.people,
+                "witnesses": found.witnesses,
+                "banners": words,
+                "weights": args.weights,
+                "exit_code": code,
+            }
+        )
         return code
     sheet = context.sheet()
     screen.verified(
@@ -154,6 +174,7 @@ def verify_permit(args: argparse.Namespace) -> int:
         permit=found.permit,
         status=found.status,
         people=found.people,
+        witnesses=found.witnesses,
         words=words,
         weights=f"the files in {args.weights}" if args.weights else "",
     )

@@ -1,6 +1,6 @@
 """The commands about the log itself: what stands in it, its static files, its proofs, and whether all of it holds.
 
-Never says that others see the same log: nobody witnesses it, and every screen here says so.
+Never says that others see the same log where nobody independent cosigned it: every screen then says UNWITNESSED.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from keyturn.cli import context
 from keyturn.cli.acting import moment
-from keyturn.cli.screen import count, safe
+from keyturn.cli.screen import count, safe, utc
+from keyturn.cli.screens.permit import witnessed
 from keyturn.core.errors import MalformedInput
 from keyturn.core.events import EVENTS, to_json
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from keyturn.core.events import Event
 
 UNTRUSTED = 3
-ALONE = "UNWITNESSED: this shows a log that agrees with itself, not that nobody holds another one"
 
 
 def log_list(args: argparse.Namespace) -> int:
@@ -95,13 +95,13 @@ def log_tiles(args: argparse.Namespace) -> int:
     """Write the static files of the log, only those that are new."""
     from keyturn.app.publishing import handing
 
-    where, done = handing.publish_tiles(context.project(args), args.dir)
+    where, done, witnesses = handing.publish_tiles(context.project(args), args.dir)
     if args.json:
-        context.emit({**_fields(done), "dir": where, "witnessed": False})
+        context.emit({**_fields(done), "dir": where, "witnesses": witnesses})
         return 0
     sheet = context.sheet()
     sheet.line(f"{sheet.paint('PUBLISHED', 'bold', 'green')}  {count(done.size, 'entry', 'entries')} in {safe(where)}")
-    sheet.say(ALONE, "yellow")
+    witnessed(sheet, witnesses)
     sheet.entry("new", f"{done.size - done.before} since {done.before}")
     sheet.entry("written", f"{count(done.files, 'file')}, {done.written} bytes; {done.pruned} partial ones removed")
     context.out(sheet)
@@ -119,15 +119,15 @@ def log_prove(args: argparse.Namespace) -> int:
         Path(args.leaf).write_bytes(found.entry)
     if args.json:
         body = {"index": found.index, "size": found.size, "proof": found.proof.decode(), "entry": found.entry.decode()}
-        body["state"] = found.state
-        context.emit({**body, "out": args.out, "leaf": args.leaf, "witnessed": False})
+        body |= {"state": found.state, "witnesses": found.witnesses}
+        context.emit({**body, "out": args.out, "leaf": args.leaf})
         return 0
     if not args.out:
         sys.stdout.write(found.proof.decode())
         return 0
     sheet = context.sheet()
     sheet.line(f"entry {found.index} of {found.size}, {found.state}: the proof is in {safe(args.out)}")
-    sheet.say(ALONE, "yellow")
+    witnessed(sheet, found.witnesses)
     sheet.command(f"keyturn log check {args.out} --entry {args.leaf or 'FILE'} --vkey VKEY")
     context.out(sheet)
     return 0
@@ -155,17 +155,18 @@ def log_check(args: argparse.Namespace) -> int:
     """Check a proof offline; an error with exit code 3 says why it does not hold."""
     from keyturn.app.publishing import handing
 
-    found = handing.check_proof(Path(args.proof), entry=Path(args.entry), vkey=args.vkey)
+    found = handing.check_proof(Path(args.proof), entry=Path(args.entry), vkey=args.vkey, witnesses=tuple(args.witness))
     head = found.head
     if args.json:
         body = {"index": found.index, "origin": head.origin, "size": head.size, "root": head.root.hex()}
-        context.emit({"holds": True, **body, "entry_bytes": found.entry_bytes, "witnessed": False})
+        cosigned = [{"name": name, "at": at} for name, at in found.witnesses]
+        context.emit({"holds": True, **body, "entry_bytes": found.entry_bytes, "witnesses": cosigned})
         return 0
     sheet = context.sheet()
     sheet.line(
         f"{sheet.paint('HOLDS', 'bold', 'green')}  these bytes are entry {found.index} of {safe(head.origin, 80)}"
     )
-    sheet.say(ALONE, "yellow")
+    witnessed(sheet, [f"{name} at {utc(at)}" for name, at in found.witnesses])
     sheet.entry("under", f"the signed head of {count(head.size, 'entry', 'entries')}")
     sheet.entry("root", head.root.hex())
     sheet.say("what the entry says, and who signed it, was not looked at")
@@ -186,14 +187,14 @@ def log_fsck(args: argparse.Namespace) -> int:
     if args.json:
         body = {"entries": found.entries, "root": found.root_hex, "problems": found.problems, "rebuilt": found.rebuilt}
         body |= {"dir": args.dir, "blobs": found.blobs}
-        context.emit({"holds": not found.problems, **body, "witnessed": False, "exit_code": code})
+        context.emit({"holds": not found.problems, **body, "witnesses": found.witnesses, "exit_code": code})
         return code
     sheet = context.sheet()
     word, tone = ("BROKEN", "red") if code else ("HOLDS", "green")
     what = f"the log and {safe(args.dir)}" if args.dir else "the log"
     said = count(len(found.problems), "problem") if code else f"{what}, computed again from the entries"
     sheet.line(f"{sheet.paint(word, 'bold', tone)}  {said}")
-    sheet.say(ALONE, "yellow")
+    witnessed(sheet, found.witnesses)
     for each in found.problems:
         sheet.say(f"✖ {safe(each.rule, 60)}: {safe(each.message, 400)}", "red", hang=4)
         sheet.say(f"  help: {safe(each.help, 300)}", hang=4)
@@ -272,13 +273,13 @@ def permit_explode(args: argparse.Namespace) -> int:
     """Take a bundle apart into standard files, every proof checked with the pinned key."""
     from keyturn.app.publishing import handing
 
-    names = handing.explode(Path(args.bundle), Path(args.dir), trust=Path(args.trust))
+    names, witnesses = handing.explode(Path(args.bundle), Path(args.dir), trust=Path(args.trust))
     if args.json:
-        context.emit({"dir": args.dir, "files": names, "witnessed": False})
+        context.emit({"dir": args.dir, "files": names, "witnesses": witnesses})
         return 0
     sheet = context.sheet()
     sheet.line(f"{count(len(names), 'file')} in {safe(args.dir)}; every proof leads to the checkpoint")
-    sheet.say(ALONE, "yellow")
+    witnessed(sheet, witnesses)
     _names(sheet, names)
     sheet.say("whether the permit may be used is for `keyturn verify permit` to say")
     context.out(sheet)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from keyturn.core.errors import MalformedInput, UntrustedInput, invariant
-from keyturn.core.policy import Party
+from keyturn.core.policy import Party, Witnesses
 from keyturn.core.terms import NEVER, Instant
 from keyturn.ledger import note
 from keyturn.ledger.tree import EMPTY_ROOT, HASH_BYTES
@@ -115,6 +115,14 @@ def cosigners(data: bytes, log: note.Verifier | Keys, parties: Sequence[Party]) 
 
 def _in_force(data: bytes, log: note.Verifier | Keys) -> tuple[note.Verifier, ...]:
     return log.at(parse_body(data).size) if isinstance(log, Keys) else (log,)
+
+
+def witnesses_of(data: bytes, log: note.Verifier | Keys, table: Witnesses) -> tuple[str, ...]:
+    """Return the ids of the independent parties of a policy's table that cosigned; empty means UNWITNESSED.
+
+    Raises as `open_checkpoint` does.
+    """
+    return table.counted(cosigners(data, log, table.parties))
 
 
 def parse_body(data: bytes) -> Checkpoint:

@@ -6,9 +6,11 @@ It reads, writes and checks text; which log key is trusted is for the caller to 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from keyturn.core.errors import MalformedInput, TamperDetected
+from keyturn.core.policy import Party, Witnesses
 from keyturn.ledger import checkpoint, note, tree
 from keyturn.ledger.checkpoint import Published
 from keyturn.wire import base64
@@ -86,7 +88,31 @@ def check(proof: Proof, leaf: bytes, log: note.Verifier | checkpoint.Keys) -> Pu
     return published
 
 
-def policy(log: note.Verifier) -> str:
-    """Return the tlog-policy that takes this log's own word: no witness is asked for, because none exists yet."""
-    said = "# UNWITNESSED: this log has no witnesses, so its own signature is all that is asked for"
-    return f"{said}\nlog {log.vkey}\nquorum none\n"
+def policy(log: note.Verifier, witnesses: Witnesses) -> str:
+    """Return the tlog-policy that asks for what this table asks for, in words that other tools read.
+
+    Without a required witness it takes the log's own word and says so. A party with two keys is a group of which any
+    will do; the operator's own parties count for nothing and are left out.
+    """
+    if not witnesses.required:
+        said = "# UNWITNESSED: no witness is asked for, so the log's own signature is all that is"
+        return f"{said}\nlog {log.vkey}\nquorum none\n"
+    parties = [party for party in witnesses.parties if party.independent]
+    lines = [f"log {log.vkey}", *(line for party in parties for line in _party(party))]
+    lines.append(f"group WITNESSES {witnesses.required} {' '.join(party.id for party in parties)}")
+    last = "WITNESSES"
+    if witnesses.auditors:
+        auditors = " ".join(party.id for party in parties if party.auditor)
+        lines += [f"group AUDITORS {witnesses.auditors} {auditors}", "group BOTH all WITNESSES AUDITORS"]
+        last = "BOTH"
+    return "\n".join([*lines, f"quorum {last}", ""])
+
+
+def _party(party: Party) -> Iterator[str]:
+    if len(party.keys) == 1:
+        yield f"witness {party.id} {party.keys[0]} {party.url}"
+        return
+    names = [f"{party.id}.{n}" for n, _ in enumerate(party.keys, 1)]
+    for name, key in zip(names, party.keys, strict=True):
+        yield f"witness {name} {key} {party.url}"
+    yield f"group {party.id} any {' '.join(names)}"

@@ -40,12 +40,15 @@ def export_log(project: Project, path: Path, *, with_blobs: bool = True) -> Expo
     """
     with project.opened() as log:
         log.publish()
-        founded, store, size = log.state.project, log.store, log.state.published
+        founded, store, newest = log.state.project, log.store, log.shown()
+        if founded is None or newest is None:
+            raise Unavailable(
+                "no checkpoint may be shown yet: it is not signed, or not witnessed", help="`keyturn status`"
+            )
+        size = checkpoint.parse_body(newest).size
         notes = [each for each in store.checkpoints() if checkpoint.parse_body(each).size <= size]
         heads = [checkpoint.parse_body(each) for each in notes]
-        invariant(founded is not None and bool(heads), "what was published has a founding and a checkpoint")
-        if founded is None or heads[-1].size != size:
-            raise Unavailable("the newest checkpoint is not signed yet", help="run the command again")
+        invariant(bool(heads) and heads[-1].size == size, "what may be shown is among the signed checkpoints")
         shown, withheld = _blobs(project, store.leaves(0, size), with_blobs=with_blobs)
         manifest = archive.Manifest(
             founded.origin,

@@ -42,6 +42,7 @@ class Replayed:
     problems: tuple[Wrong, ...]
     shown: int
     withheld: int
+    witnesses: tuple[str, ...]
 
 
 def replay_export(path: Path, *, trust: Path | None, tell: Callable[[str], None]) -> Replayed:
@@ -183,7 +184,20 @@ class _Audit:
             tuple(_shortened(self.walk.problems)),
             len(self.shown),
             len(self.named - self.shown),
+            self._witnesses(),
         )
+
+    def _witnesses(self) -> tuple[str, ...]:
+        """Which independent parties cosigned the newest checkpoint; what is wrong with it, other checks tell."""
+        state, newest = self.walk.history.state, next((each.data for each in self.notes if each.size is None), None)
+        if state.project is None or state.current is None or newest is None:
+            return ()
+        try:
+            return checkpoint.witnesses_of(
+                newest, log_keys(state.project, state.policies), state.current.policy.witnesses
+            )
+        except KeyturnError:
+            return ()
 
     def _note(self, each: archive.Note, key: checkpoint.Keys) -> bool:
         """Whether this checkpoint is the log's and over these entries; the newest stands twice and counts once."""

@@ -29,7 +29,8 @@ FOREIGN = "folder_must_be_of_this_log"
 class Fsck:
     """Everything that is wrong with a log, its blobs and its published folder, and what was made anew (None: nothing).
 
-    `blobs` is None where the log does not hold, so that nothing can be said of what it names.
+    `blobs` is None where the log does not hold, so that nothing can be said of what it names. `witnesses` are the
+    independent parties that cosigned the newest published head.
     """
 
     entries: int
@@ -37,6 +38,7 @@ class Fsck:
     problems: tuple[Problem, ...]
     rebuilt: Published | None
     blobs: Kept | None
+    witnesses: tuple[str, ...]
 
 
 def check_everything(project: Project, where: str | None, *, rebuild: bool, tidy: bool = False) -> Fsck:
@@ -61,7 +63,8 @@ def check_everything(project: Project, where: str | None, *, rebuild: bool, tidy
         if history.state.size == head.size:
             kept, wrong = check_blobs(project.blobs, named, history.state.erased, tidy=tidy)
             problems += wrong
-        return Fsck(head.size, head.root.hex(), problems, rebuilt, kept)
+        seen = history.state.cosigners if history.state.is_witnessed else ()
+        return Fsck(head.size, head.root.hex(), problems, rebuilt, kept, seen)
 
 
 def _unlawful(store: LogStore, size: int, history: History, named: set[Digest]) -> tuple[Problem, ...]:

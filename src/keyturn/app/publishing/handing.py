@@ -5,6 +5,7 @@ Nothing here decides anything; what is handed out is checked first against the k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from keyturn.app.operating.opening import open_place
 from keyturn.app.project import Project
 from keyturn.app.verifying import keys_over_time
 from keyturn.core.errors import MalformedInput, Unavailable, UntrustedInput
+from keyturn.core.terms import NEVER, Instant
+from keyturn.flow.log import Log
 from keyturn.ledger import checkpoint, note, proof, tiles_folder
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.commit.states import Reach
@@ -32,6 +35,7 @@ class Proven:
     entry: bytes
     proof: bytes
     state: str
+    witnesses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,11 @@ class Checked:
     index: int
     head: Checkpoint
     entry_bytes: int
+    witnesses: tuple[tuple[str, Instant], ...]
 
 
-def publish_tiles(project: Project, where: str | None) -> tuple[str, Published]:
-    """Publish a fresh checkpoint and bring the static tree in a folder or bucket to it; says where that is.
+def publish_tiles(project: Project, where: str | None) -> tuple[str, Published, tuple[str, ...]]:
+    """Publish a fresh checkpoint and bring the static tree in a folder or bucket to it; says where, and who witnessed.
 
     Witnesses whose cosignature is missing are then asked again, for an auditor fetches what it is to cosign. None
     means the place that the project's operation names.
@@ -59,7 +64,12 @@ def publish_tiles(project: Project, where: str | None) -> tuple[str, Published]:
         shown = log.shown()
         if shown is None:
             raise Unavailable("no checkpoint may be shown before its witnesses cosigned it", help="`keyturn status`")
-        return place.address, tiles_folder.publish(log.store, keys, place, shown)
+        return place.address, tiles_folder.publish(log.store, keys, place, shown), _witnesses(log, shown)
+
+
+def _witnesses(log: Log, signed: bytes) -> tuple[str, ...]:
+    table = log.state.current.policy.witnesses if log.state.current else None
+    return checkpoint.witnesses_of(signed, log.log_keys, table) if table else ()
 
 
 def prove_entry(project: Project, name: str) -> Proven:
@@ -69,26 +79,35 @@ def prove_entry(project: Project, name: str) -> Proven:
     """
     with project.opened() as log:
         index = index_of(project, name, log.head.size)
-        signed = log.store.checkpoint()
+        signed = log.shown()
         if signed is None or checkpoint.parse_body(signed).size <= index:
             log.publish()
-            signed = log.store.checkpoint() or b""
+            signed = log.shown()
+        if signed is None or checkpoint.parse_body(signed).size <= index:
+            message = f"entry {index} stands under no checkpoint yet that may be shown: its witnesses have not cosigned"
+            raise Unavailable(message, help="`keyturn status` says who is silent; then run the command again")
         head = checkpoint.open_checkpoint(signed, keys_over_time(log.state, pinned(project))).checkpoint
         made = proof.Proof(index, log.store.prove_inclusion(index, head.size), signed)
         state = Reach(log.head.size, log.state.published, log.state.witnessed).state_of(index)
-        return Proven(index, head.size, log.store.leaf(index), proof.encode(made), state.word)
+        leaf, said = log.store.leaf(index), _witnesses(log, signed)
+        return Proven(index, head.size, leaf, proof.encode(made), state.word, said)
 
 
-def check_proof(path: Path, *, entry: Path, vkey: str) -> Checked:
-    """Check a proof for the exact bytes of an entry, with nothing but the log's key; raises where it does not hold."""
-    log = note.parse_vkey(vkey)
+def check_proof(path: Path, *, entry: Path, vkey: str, witnesses: Sequence[str] = ()) -> Checked:
+    """Check a proof for the exact bytes of an entry, with nothing but the log's key; raises where it does not hold.
+
+    `witnesses` are verifier keys of whoever may have cosigned the head; those that did are named, with the moment.
+    """
+    log, known = note.parse_vkey(vkey), [note.parse_vkey(each) for each in witnesses]
     leaf = _read(entry, LEAF_BYTES_MAX)
     said = proof.decode(_read(path, proof.PROOF_BYTES_MAX))
-    return Checked(said.index, proof.check(said, leaf, log).checkpoint, len(leaf))
+    head = proof.check(said, leaf, log).checkpoint
+    signed = checkpoint.open_checkpoint(said.checkpoint, log, known).witnessed
+    return Checked(said.index, head, len(leaf), tuple((each.verifier.name, each.at or NEVER) for each in signed))
 
 
-def explode(bundle: Path, folder: Path, *, trust: Path) -> tuple[str, ...]:
-    """Take a permit's bundle apart into standard files in an empty folder; returns their names.
+def explode(bundle: Path, folder: Path, *, trust: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Take a permit's bundle apart into standard files in an empty folder; returns their names, and who witnessed.
 
     Every proof in it is checked first with the pinned log key. Whether the permit may be used is another question,
     which only `verify_permit` answers.
@@ -105,7 +124,7 @@ def explode(bundle: Path, folder: Path, *, trust: Path) -> tuple[str, ...]:
         **{f"approval-{n}": each for n, each in enumerate(opened.approvals, 1)},
         **{f"adoption-{n}": each for n, each in enumerate(opened.policies, 1)},
     }
-    files = {"checkpoint": opened.checkpoint, "policy": proof.policy(current).encode()}
+    files = {"checkpoint": opened.checkpoint, "policy": proof.policy(current, chain[-1].policy.witnesses).encode()}
     for name, each in named.items():
         made = proof.Proof(each.index, each.proof, opened.checkpoint)
         proof.check(made, each.leaf, log)
@@ -115,7 +134,7 @@ def explode(bundle: Path, folder: Path, *, trust: Path) -> tuple[str, ...]:
         raise MalformedInput(f"the folder `{folder}` is not empty", help="name an empty or a new folder")
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    return tuple(files)
+    return tuple(files), checkpoint.witnesses_of(opened.checkpoint, log, chain[-1].policy.witnesses)
 
 
 def pinned(project: Project) -> trusts.Trust:

@@ -55,6 +55,7 @@ def verified(
     permit: PermitIssued | None,
     status: StatusPublished | None,
     people: Sequence[str],
+    witnesses: Sequence[str],
     words: Sequence[str],
     weights: str,
 ) -> None:
@@ -75,22 +76,37 @@ def verified(
     if permit is not None:
         details(sheet, permit)
         sheet.entry("signed by", ", ".join(safe(person, 40) for person in people) or "nobody who counts")
+        if witnesses:
+            sheet.entry("witnesses", ", ".join(safe(name, 40) for name in witnesses), "green")
     if status is not None:
         halted = "HALTED" if status.halted else "not halted"
         said = f"number {status.counter} of {utc(status.at)}: {halted}, policy {status.policy_version}"
         sheet.entry("status", f"{said}, {count(len(status.revoked), 'permit')} revoked", "red" if status.halted else "")
 
 
+def witnessed(sheet: Sheet, who: Sequence[str]) -> None:
+    """Who else signed the head that is shown; and where nobody independent did, what that means."""
+    if who:
+        sheet.say(f"WITNESSED by {', '.join(safe(name, 80) for name in who)}", "green")
+    else:
+        sheet.say("UNWITNESSED: this shows a log that agrees with itself, not that nobody holds another one", "yellow")
+
+
 def replayed(
-    sheet: Sheet, *, entries: int, decisions: int, problems: Doubts | Sequence[tuple[int, str, str]], root: str
+    sheet: Sheet,
+    *,
+    entries: int,
+    decisions: int,
+    problems: Doubts | Sequence[tuple[int, str, str]],
+    root: str,
+    witnesses: Sequence[str],
 ) -> None:
     """What deciding a whole log again showed."""
     ok = not problems
     word, tone = ("EQUAL", "green") if ok else ("TAMPERED OR BROKEN", "red")
     said = "every entry and decision holds again" if ok else count(len(problems), "problem")
     sheet.line(f"{sheet.paint(word, 'bold', tone)}  {sheet.paint(said, 'bold')}")
-    said = "UNWITNESSED: this shows a log that agrees with itself, not that nobody holds another one"
-    sheet.say(said, "yellow")
+    witnessed(sheet, witnesses)
     sheet.rule()
     for index, rule, message in problems:
         sheet.say(f"✖ entry {index}: {safe(rule, 60)}: {safe(message, 400)}", "red", hang=4)

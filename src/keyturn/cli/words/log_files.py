@@ -32,6 +32,8 @@ def fill(
     one.add_argument(
         "--vkey", metavar="VKEY", required=True, help="the log's verifier key: `log_key` in the trust file"
     )
+    help = "a witness's verifier key, of whom you want to know whether it cosigned; may be given more than once"
+    one.add_argument("--witness", metavar="VKEY", action="append", default=[], help=help)
     one = verb("fsck", "compute the log and its static files again", LOGS, "log_fsck")
     one.add_argument("dir", metavar="DIR|S3URL", nargs="?", help="where it was published (default: the log alone)")
     one.add_argument("--rebuild", action="store_true", help="make the static files anew from the log")
