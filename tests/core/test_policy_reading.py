@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from keyturn.core.policy import Policy
+from keyturn.core.policy_change import change, needs_quorum
 from keyturn.core.policy_contradictions import Problem
-from keyturn.core.policy_reading import read_policy
+from keyturn.core.policy_reading import PUBLIC, read_policy
 from keyturn.core.terms import Custody, Gate, Tier
 from tests.core.examples import document, gate, key, person, policy, suite
 
@@ -117,7 +118,7 @@ ROWS: list[tuple[str, Change, str, str]] = [
     ("a short digest", put("subject.founder", "sha256:abc"), "subject.founder",
      "`founder` is `sha256:abc`; a text like `sha256:[0-9a-f]{64}` is expected"),
     ("a key with a line feed", put("people.0.keys.0.public", key("ada-0") + "\n"), "people[0].keys[0].public",
-     f"`public` is `{key('ada-0')}\n`; a text like `[A-Za-z0-9+/]{{43}}=` is expected"),
+     f"`public` is `{key('ada-0')}\n`; a text like `{PUBLIC.pattern}` is expected"),
     ("an unknown kind of threshold", put("thresholds.0.kind", "wish"), "thresholds[0].kind",
      "`kind` is `wish`; one of limit, capability, claim is expected"),
     ("an unknown reference", put("thresholds.0.reference", "uncle"), "thresholds[0].reference",
@@ -279,3 +280,45 @@ def test_junk_anywhere_is_refused_and_never_raises(junk: object) -> None:
         text: dict[str, Any] = {**document(), name: junk}
         fine = junk == [] and name == "tripwires"
         assert isinstance(read_policy(text), Policy if fine else tuple), name
+
+
+SERVICE = key("next-service")
+ELSEWHERE = "elsewhere.example/log+00000000+AQ=="
+
+
+@pytest.mark.parametrize(
+    ("table", "path", "said"),
+    [
+        ({"service_key": "short"}, "governor.service_key", "`service_key` is `short`"),
+        ({"service_key": key("ada-0")}, "governor", "`ada` is given a key of the governor's"),
+        ({"log_keys": []}, "governor.log_keys", "`log_keys` is empty"),
+        ({"log_keys": ["junk"]}, "governor.log_keys", "`junk` is no verifier key"),
+        ({"log_keys": [ELSEWHERE]}, "governor.log_keys", "is not of the log `toy.example/log`"),
+        (
+            {"log_keys": ["toy.example/log+00000000+AQ=="] * 2},
+            "governor.log_keys",
+            "2 log keys, 1 of them distinct; 1 to 8 distinct are expected",
+        ),
+        ({"colour": 1}, "governor.colour", "`colour` is not a key of this table"),
+    ],
+)
+def test_a_mistake_among_the_governor_s_keys_is_named(table: dict[str, Any], path: str, said: str) -> None:
+    found = problems(put("governor", table))
+    assert any(place == path and said in message for place, message in found), found
+
+
+def test_a_policy_without_the_table_leaves_the_founding_s_keys() -> None:
+    assert policy().governor.service_key == ""
+    assert policy().governor.log_keys == ()
+    named = read_policy(document(governor={"service_key": SERVICE}))
+    assert isinstance(named, Policy)
+    assert named.governor.service_key == SERVICE
+
+
+def test_another_key_of_the_governor_s_always_needs_people() -> None:
+    named = read_policy(document(governor={"service_key": SERVICE}))
+    assert isinstance(named, Policy)
+    for old, new in ((policy(), named), (named, policy())):
+        (difference,) = change(old, new)
+        assert (difference.path, difference.effect) == ("governor.service_key", "loosens")
+        assert needs_quorum((difference,))

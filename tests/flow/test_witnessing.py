@@ -203,10 +203,10 @@ def test_the_operators_own_witness_is_asked_and_makes_nothing_witnessed(tmp_path
         saved = log.store.checkpoint()
         assert saved is not None
         parties = parties_of(log)
-        assert list(checkpoint.cosigners(saved, log.log_verifier, parties)) == ["own"]
+        assert list(checkpoint.cosigners(saved, log.log_keys, parties)) == ["own"]
 
 
 def test_the_vkey_that_a_witness_must_know_is_the_logs(tmp_path: Path) -> None:
     world = witnessed(tmp_path, table(1, "w1"))
     with world.log() as log:
-        assert log.log_verifier == parse_vkey(trusts.read(world.home / "trust.json").founded.log_key)
+        assert log.log_keys.at(0) == (parse_vkey(trusts.read(world.home / "trust.json").founded.log_key),)
