@@ -20,6 +20,7 @@ from keyturn.cli.main import main
 from keyturn.core import agenda
 from keyturn.core.errors import Conflict, MalformedInput, Unavailable
 from tests.conftest import REPO
+from tests.journeys.playing import TIER
 from tests.journeys.test_founding import founded
 from tests.servers.buckets import Buckets
 from tests.servers.cluster import NAME, Cluster
@@ -200,6 +201,37 @@ def test_a_standby_takes_over_from_a_governor_that_was_killed(
             first.run()
         step = agenda.next_step(governor.state, governor.log.now())
         assert isinstance(step, agenda.Found | agenda.Hold)
+
+
+def test_a_halt_asked_for_on_another_machine_is_unproven_there_and_carried_out_where_the_governor_is(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    operate(tmp_path / "one", store=cluster.database())
+    first = project_in(tmp_path / "one", tmp_path / "keys")
+    second = standby_folder(first, tmp_path / "two")
+    with governing(first, lambda _: None):
+        receipt = second.halt(by="ada", reason="stop it")
+        assert receipt["state"] == "UNPROVEN"
+        assert "governs; what it runs cannot be seen from here" in str(receipt["unknown"])
+        until = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < until and not proven(second):
+            time.sleep(0.1)
+        assert (first.home / "halt.latch").exists()
+        assert proven(second) is (TIER == "T2")
+    receipt = second.halt(by="ada", reason="again")  # nobody governs any more, so this machine's own word is enough
+    assert receipt["state"] == ("STOPPED" if TIER == "T2" else "UNPROVEN")
+    cluster.stop()
+    try:
+        receipt = second.halt(by="ada", reason="the database is gone")
+    finally:
+        cluster.start()
+    assert receipt["state"] == "UNPROVEN"
+    assert "the halt is not recorded yet" in str(receipt["unknown"])
+
+
+def proven(project: app.Project) -> bool:
+    halt = project.state().halt
+    return halt is not None and halt.proven
 
 
 def test_a_standby_of_a_file_waits_for_the_lock_on_its_folder(tmp_path: Path, started: list[Running]) -> None:

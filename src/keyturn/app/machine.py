@@ -61,7 +61,7 @@ def _account() -> Row:
 
 
 def _log(root: Path | None) -> Row:
-    from keyturn.app.operating.operation import read
+    from keyturn.app.operating.opening import is_shared
     from keyturn.app.project import open_project
     from keyturn.core.errors import KeyturnError
 
@@ -73,5 +73,5 @@ def _log(root: Path | None) -> Row:
         head = project.head()
     except KeyturnError as fault:
         return Row("project", False, fault.message, fault.help)
-    where = " in a database" if read(project.root).store else ""
+    where = " in a database" if is_shared(project.root) else ""
     return Row("project", True, f"{project.root.name}: {head.size} entries{where}, {head.published} published", "")

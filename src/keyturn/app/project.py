@@ -207,6 +207,7 @@ class Project:
 
     def halt(self, *, by: str, reason: str) -> ev.Document:
         """Stop everything: through the governor's door, or, when none answers, by our own hand."""
+        from keyturn.app.operating.governing import elsewhere
         from keyturn.app.sealed import Sealed
 
         receipt = knock(self.home / "control.sock", by=by, reason=reason)
@@ -217,11 +218,13 @@ class Project:
         receipt = halts.act(halter, latch, by=by, reason=reason, keep=FileBlobs(self.blobs).keep)
         try:
             with self.opened() as log:
+                other = elsewhere(self, log.store)
+                if other:
+                    receipt = halts.unseen(receipt, f"governor: {other} governs; what it runs cannot be seen from here")
                 halts.record(log, by=by, reason=str(receipt["why"]), receipt=receipt)
         except KeyturnError as fault:  # the halt stands: the latch is set, and the next start records it
-            unknown = receipt.get("unknown")
-            told = [*unknown] if isinstance(unknown, list) else []
-            return {**receipt, "unknown": [*told, f"log: the halt is not recorded yet: {fault.message}"]}
+            said = f"log: the halt is not recorded yet: {fault.message}"
+            return halts.unseen(receipt, said, proven=not opening.is_shared(self.root))
         return receipt
 
     def decide(self, dossier: str, who: Signing, *, decision: str, reason: str) -> None:

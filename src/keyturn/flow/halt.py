@@ -66,11 +66,14 @@ def act(
     second = halter.halt_all(why)  # whatever was being launched while the latch was being set
     nothing_new = second.get("state") == STOPPED and second.get("processes_before") in (0, None)
     receipt = {**(first if nothing_new else second), "halt": _read(latch.reason() or "")[0] or name, "why": why}
-    if not unlatched:
-        return receipt
+    return unseen(receipt, unlatched) if unlatched else receipt
+
+
+def unseen(receipt: ev.Document, what: str, *, proven: bool = False) -> ev.Document:
+    """The receipt with one thing more that is unknown, and so UNPROVEN, unless what was proven stands all the same."""
     known = receipt.get("unknown")
-    unknown: list[Json] = [*known, unlatched] if isinstance(known, list) else [unlatched]
-    return {**receipt, "state": "UNPROVEN", "unknown": unknown}
+    unknown: list[Json] = [*known, what] if isinstance(known, list) else [what]
+    return {**receipt, "state": receipt.get("state") if proven else "UNPROVEN", "unknown": unknown}
 
 
 def _kept(keep: Callable[[bytes], str], reason: str) -> str:

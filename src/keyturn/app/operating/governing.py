@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from keyturn.app.operating.operation import read
 from keyturn.app.verifying import keys_over_time
 from keyturn.app.wiring import FileBlobs, FileLatch, governor_lock, read_bank_key
-from keyturn.core.errors import Conflict, KeyturnError, Unavailable
+from keyturn.core.errors import Conflict, KeyturnError, TamperDetected, Unavailable
 from keyturn.core.state import State
 from keyturn.flow import halt as halts
 from keyturn.flow.blobs.erase import make_good
@@ -24,6 +24,7 @@ from keyturn.flow.control import ControlDoor
 from keyturn.flow.governor import Governor
 from keyturn.ledger.artifacts import ArtifactStore
 from keyturn.ledger.check import require_continued, require_sound
+from keyturn.ledger.history import History
 from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import trust as trusts
 
@@ -40,6 +41,9 @@ STANDBY_SECONDS = 0.5
 LINGER_SECONDS = 1.0
 """How long the session of a governor that was killed may linger before its server notices."""
 
+LISTEN_SECONDS = 1.0
+"""How often a governor looks whether somebody on another machine asked for a halt."""
+
 BEATS = 4
 """How many signs of life a governor gives in the time after which it would be taken for dead."""
 
@@ -53,7 +57,9 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
         place = project.home / "governor.lock"
         _in_turn(lambda: stack.enter_context(governor_lock(place)), standby=standby, tell=tell)
         store = stack.enter_context(project.store())
-        term = _in_turn(lambda: store.take_term(_holder()), standby=standby, tell=tell, patience=LINGER_SECONDS)
+        term = _in_turn(
+            lambda: store.take_term(_holder(str(os.getpid()))), standby=standby, tell=tell, patience=LINGER_SECONDS
+        )
         if term:
             tell(f"governs in term {term}")
             stack.enter_context(_beating(store, read(project.root).takeover_seconds))
@@ -81,14 +87,24 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
             tell=tell,
         )
         stack.enter_context(ControlDoor(project.home / "control.sock", halt_now))
+        if term:
+            stack.enter_context(_listening(project, governor))
         for blob in make_good(log, blobs):
             tell(f"the erased blob {blob[:15]}… lay there all the same; it was deleted")
         yield governor
 
 
-def _holder() -> str:
+def elsewhere(project: Project, store: LogStore) -> str:
+    """The governor that may run something now out of this folder's reach; empty where there is none."""
+    other = store.other_governor()
+    place = project.home / "governor.lock"
+    here = place.read_text(encoding="ascii", errors="replace").strip() if place.is_file() else ""
+    return "" if other == _holder(here) else other
+
+
+def _holder(process: str) -> str:
     """Who governs, in words for whoever finds the place taken."""
-    return f"process {os.getpid()} on {platform.node() or 'a machine without a name'}"
+    return f"process {process} on {platform.node() or 'a machine without a name'}"
 
 
 def _in_turn(attempt: Callable[[], T], *, standby: bool, tell: Tell, patience: float = 0) -> T:
@@ -128,6 +144,45 @@ def _beating(store: LogStore, seconds: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+@contextmanager
+def _listening(project: Project, governor: Governor) -> Iterator[None]:
+    """Carry out, from a thread, a halt that was asked for on another machine and that our door could not hear."""
+    done, history = threading.Event(), History()
+    history.state = governor.state
+    heard = {halt.id for halt in governor.state.halts}  # those that stand already are the flow's to make good
+
+    def carry_out(store: LogStore) -> None:
+        history.read_all(store.leaves(history.state.size, store.head().size))
+        halt = history.state.halt
+        if halt is None or halt.id in heard:
+            return
+        heard.add(halt.id)
+        if (governor.latch.reason() or "").startswith(f"{halt.id} "):
+            return  # it came through our own door
+        receipt = halts.act(governor.halter, governor.latch, by=halt.by, reason=halt.reason, name=halt.id)
+        with project.opened() as own:
+            halts.record(own, by=halt.by, reason=halt.reason, receipt=receipt)
+
+    def listen() -> None:
+        while not done.wait(LISTEN_SECONDS):
+            try:
+                carry_out(store)
+            except (Unavailable, Conflict):
+                continue  # what was latched is recorded at the next start; what was not heard is heard the next time
+            except TamperDetected as fault:
+                governor.tell(f"no longer listens for halts of other machines: {fault.message}")
+                return
+
+    with project.store() as store:
+        thread = threading.Thread(target=listen, name="keyturn-listen", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
 
 def _require_sound(project: Project, store: LogStore) -> None:

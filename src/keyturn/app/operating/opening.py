@@ -40,6 +40,11 @@ def open_any(where: str) -> LogStore:
     return PostgresStore.open(where)
 
 
+def is_shared(root: Path) -> bool:
+    """Whether other machines may reach the log of the project in `root`."""
+    return bool(read(root).store)
+
+
 def is_founded(root: Path) -> bool:
     """Whether `root` is the folder of a project: where its log lies elsewhere, its trust file is what shows it."""
     home = root / HOME

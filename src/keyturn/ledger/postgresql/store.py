@@ -87,6 +87,14 @@ class PostgresStore(LogStore):
                 db.execute("SELECT 1")
         return self._term is not None
 
+    def other_governor(self) -> str:
+        """Who governs in another session now; a term whose session has ended is nobody's."""
+        with self._reading() as db:
+            query = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()"
+            mine = " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND objid = ?"
+            held = db.execute(query + mine + " AND classid = 0", (schema.LOCK,)).fetchone()
+            return self._governor()[1] if held is not None else ""
+
     # --- inside
 
     def _prepare(self, *, create: bool, unchecked: bool) -> None:

@@ -84,6 +84,10 @@ class LogStore(ABC):
         """Show that the governor lives, and say whether that is of any use: where it is, not to do so ends its term."""
         return False
 
+    def other_governor(self) -> str:
+        """Who else governs on this log now, as it named itself; empty where nobody does or could."""
+        return ""
+
     # --- reading
 
     def head(self) -> Head:
