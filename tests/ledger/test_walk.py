@@ -130,7 +130,7 @@ def test_a_helper_is_asked_only_where_it_pays(monkeypatch):
         monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda _: set(range(cores)))
         return sharing.processes_for(Task(size, (), 16))
 
-    assert [worth(size, 2) for size in (0, 1000, 196_608, 196_609)] == [1, 1, 1, 2]
+    assert [worth(size, 2) for size in (0, 1000, 983_040, 983_041)] == [1, 1, 1, 2]
     assert worth(10_000_000, 1) == 1
 
 

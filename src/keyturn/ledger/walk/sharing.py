@@ -22,8 +22,8 @@ from keyturn.ledger.store import Store
 from keyturn.ledger.stores.port import LogStore
 from keyturn.ledger.walk.part import Found, Task, recompute
 
-PARTS_MIN = 4
-"""A log of fewer parts is done before a second process has started."""
+PARTS_MIN = 16
+"""A log of fewer parts, a million entries, is done about as soon as a second process has started and helped."""
 
 SECOND = Path(__file__).with_name("second.py")
 
