@@ -9,8 +9,10 @@ from hashlib import sha256
 import pytest
 
 from keyturn.core.errors import MalformedInput, TamperDetected, UntrustedInput
+from keyturn.core.policy import Party, Witnesses
 from keyturn.ledger import note, proof, tree
 from keyturn.ledger.proof import Proof
+from tests.fakes.witnesses import WitnessKey
 from tests.ledger.signers import LOG, Key, leaves_of, signed
 
 H1, H2 = sha256(b"hash1").digest(), sha256(b"hash2").digest()
@@ -109,8 +111,28 @@ def test_attack_a_checkpoint_by_another_key_of_the_same_name_shows_nothing(store
         proof.check(Proof(made.index, made.hashes, forged), b"entry 5", LOG.verifier())
 
 
+def test_the_policy_asks_for_what_ours_asks_for_in_words_that_other_tools_read():
+    keys = {name: WitnessKey(f"{name}.example").vkey for name in ("w1", "w2", "a1", "x")}
+    parties = (
+        Party("w1", (keys["w1"], keys["x"]), "https://w1", independent=True, auditor=False),
+        Party("a1", (keys["a1"],), "https://a1/log", independent=True, auditor=True),
+        Party("own", (keys["w2"],), "https://own", independent=False, auditor=False),
+    )
+    assert proof.policy(LOG.verifier(), Witnesses(2, allow_unwitnessed=False, auditors=1, parties=parties)) == (
+        f"log {LOG.verifier().vkey}\n"
+        f"witness w1.1 {keys['w1']} https://w1\n"
+        f"witness w1.2 {keys['x']} https://w1\n"
+        "group w1 any w1.1 w1.2\n"
+        f"witness a1 {keys['a1']} https://a1/log\n"
+        "group WITNESSES 2 w1 a1\n"
+        "group AUDITORS 1 a1\n"
+        "group BOTH all WITNESSES AUDITORS\n"
+        "quorum BOTH\n"
+    )
+
+
 def test_the_policy_asks_for_the_log_key_and_says_that_nobody_witnesses():
-    lines = proof.policy(LOG.verifier()).splitlines()
+    lines = proof.policy(LOG.verifier(), Witnesses(0, allow_unwitnessed=True)).splitlines()
     assert [line for line in lines if not line.startswith("#")] == [f"log {LOG.verifier().vkey}", "quorum none"]
     assert "UNWITNESSED" in lines[0]
 

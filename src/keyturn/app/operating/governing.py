@@ -24,7 +24,6 @@ from keyturn.flow.control import ControlDoor
 from keyturn.flow.governor import Governor
 from keyturn.ledger.artifacts import ArtifactStore
 from keyturn.ledger.check import require_continued, require_sound
-from keyturn.ledger.history import History
 from keyturn.ledger.stores.port import LogStore
 from keyturn.verify import trust as trusts
 
