@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 
 from keyturn import app
 from keyturn.app.auditing.replaying import replay_export
+from keyturn.app.reasons.erasing import _find
 from keyturn.cli.main import main
 from keyturn.core import events as ev
-from keyturn.core.terms import Digest
+from keyturn.core.terms import Digest, Instant
 from keyturn.flow.blobs.erase import ask
 from keyturn.ledger.export.archive import FORMAT
 from tests.journeys.test_founding import founded
@@ -207,7 +209,7 @@ def test_an_export_shows_the_words_unless_it_is_told_not_to(desk: Desk) -> None:
 def test_a_name_that_fits_no_blob_erases_nothing(desk: Desk) -> None:
     desk.halted()
     size = desk.project.logged().size
-    for name in ("0", "f" * 64, "sha256:", "999"):
+    for name in ("0", "f" * 64, "sha256:", ""):
         desk.erase(name, code=2)
     assert desk.project.logged().size == size
 
@@ -218,3 +220,15 @@ def test_an_old_plain_reason_still_reads(desk: Desk) -> None:
     assert "said in the open" in desk.say("status", code=6)
     assert desk.json("status", code=6)["words"] == {}
     assert desk.say("log", "fsck").startswith("HOLDS")
+
+
+def test_a_digest_that_begins_with_digits_alone_is_found_by_them() -> None:
+    """What a screen shows of a digest is what a command takes, whatever its digits are."""
+    digest, other = Digest("sha256:" + "44596470".ljust(64, "a")), Digest("sha256:" + "3".ljust(64, "b"))
+    stamp = {"id": "e1", "at": Instant(1), "actor": "governor", "policy": ""}
+    said = ev.PermitRevoked(**stamp, permit="p", reason=f"withheld:{digest}")  # type: ignore[arg-type]  # a stamp is four fields
+    named = {digest: [(3, said)], other: [(7, replace(said, id="e2", reason=f"withheld:{other}"))]}
+    assert _find(named, "44596470", 10) == digest
+    assert _find(named, "3", 10) == digest, "entry 3, not the digest that begins with a 3"
+    assert _find(named, "sha256:3", 10) == other
+    assert _find(named, "e2", 10) == other

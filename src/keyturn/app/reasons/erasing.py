@@ -47,7 +47,7 @@ def look(project: Project, name: str) -> Found:
     """The one blob that an entry names by index or id, or whose digest begins so; raises TamperDetected for another."""
     state = project.logged()
     named = _named(project, state.size)
-    digest = _find(named, name)
+    digest = _find(named, name, state.size)
     blob = project.reader(state).blob(digest)
     gone = ERASED if digest in state.erased else LOST
     printed = any(digest in diagnostics_of(event) for _, event in named[digest])
@@ -59,7 +59,7 @@ def erase(project: Project, who: Signing, name: str, *, reason: str) -> Erasure:
     with project.opened() as log:
         blobs = FileBlobs(project.blobs)
         erasure.make_good(log, blobs)
-        digest = _find(_named(project, log.state.size), name)
+        digest = _find(_named(project, log.state.size), name, log.state.size)
         if digest in log.state.erased:
             return Erasure(digest, None, True)
         person_of(log.state, who.person)
@@ -82,11 +82,14 @@ def _named(project: Project, size: int) -> dict[Digest, list[tuple[int, ev.Event
     return found
 
 
-def _find(named: dict[Digest, list[tuple[int, ev.Event]]], name: str) -> Digest:
-    """The one blob that a name means: an index, the beginning of an entry's id, or of a digest."""
+def _find(named: dict[Digest, list[tuple[int, ev.Event]]], name: str, size: int) -> Digest:
+    """The one blob that a name means: an index, the beginning of an entry's id, or of a digest.
+
+    Digits alone are an index where the log has such an entry: a digest may begin with eight of them too.
+    """
     wanted = name.removeprefix(MARK)
     plain = wanted.removeprefix("sha256:")
-    if name.isascii() and name.isdigit() and len(name) < 16:
+    if name.isascii() and name.isdigit() and len(name) < 16 and int(name) < size:
         fitting = [digest for digest, rows in named.items() if any(str(index) == name for index, _ in rows)]
     else:
         begun = {digest for digest, rows in named.items() for _, event in rows if event.id.startswith(name)}
