@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from keyturn.core.terms import Json
 from keyturn.wire import base64, canonical
-from keyturn.wire.shape import Shape
+from keyturn.wire.canonical import Shape
 
 BUNDLE_BYTES_MAX = 1_000_000
 """A release by two people takes some 7 kB; what makes a bundle long is a history of adopted policies."""

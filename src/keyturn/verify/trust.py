@@ -19,8 +19,8 @@ from keyturn.core.policy import Policy
 from keyturn.core.policy_reading import read_policy
 from keyturn.core.terms import Digest, Instant, Json
 from keyturn.wire import canonical
+from keyturn.wire.canonical import Shape
 from keyturn.wire.leaf import genesis_digest
-from keyturn.wire.shape import Shape
 
 _HELP = "get the trust file again from the people who founded the project, and compare its genesis by voice"
 _SHAPE = Shape(_HELP)
