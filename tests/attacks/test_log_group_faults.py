@@ -17,7 +17,7 @@ import pytest
 
 from keyturn.ledger.check import check_store
 from keyturn.ledger.store import Store
-from tests.attacks.test_log_edited import VKEY
+from tests.attacks.test_attack_edited_entries import VKEY
 
 WRITER = """
 import os, sys, threading
