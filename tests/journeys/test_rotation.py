@@ -15,12 +15,15 @@ from keyturn.app.amending import adopting
 from keyturn.app.amending.rotating import written
 from keyturn.cli.main import main
 from keyturn.core import events as ev
-from keyturn.core.errors import Conflict, KeyturnError, MalformedInput, UntrustedInput
+from keyturn.core.errors import Conflict, KeyturnError, MalformedInput, TamperDetected, Unavailable, UntrustedInput
 from keyturn.core.keys.governor import keys_of
 from keyturn.core.policy import GovernorKeys
 from keyturn.core.state import State
 from keyturn.keys import keyfile
 from keyturn.ledger import checkpoint
+from keyturn.ledger.note import COSIGNATURE, ML_DSA, Verifier, open_note, parse_vkey
+from keyturn.ledger.witnessing import cosignature
+from keyturn.wire import base64
 
 
 @dataclass
@@ -190,6 +193,52 @@ def test_an_old_log_key_signs_along_until_people_take_it_out(desk: Desk, tmp_pat
     assert main(["log", "export", str(tmp_path / "log.tar"), *args]) == 0
     replay = ["log", "replay", str(tmp_path / "log.tar"), "--trust", str(project.home / "trust.json")]
     assert main(replay) == 0
+
+
+def test_a_log_signs_with_ml_dsa_beside_its_key_and_whoever_has_it_checks_both(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = desk.project
+    assert main(["key", "rotate", "log", "--ml-dsa", "--as", "ada", "--project", str(project.root)]) == 0
+    assert desk.adopt("ada")
+    state, note_bytes = desk.state, newest(project)
+    assert state.project is not None
+    first, second = (parse_vkey(each) for each in keys_of(state.project, state.policies).log_keys)
+    assert (first.vkey, second.kind) == (state.project.log_key, ML_DSA)
+    keys = checkpoint.Keys.of([(0, (first.vkey, second.vkey))])
+    assert {each.verifier for each in open_note(note_bytes, (first, second)).signed} == {first, second}
+    assert checkpoint.open_checkpoint(note_bytes, keys).witnessed == ()  # its own second key is no witness
+    assert project.replay(lambda _: None).problems == ()
+    assert main(["log", "tiles", str(tmp_path / "tiles"), "--project", str(project.root)]) == 0
+
+    text, line, _ = note_bytes.rsplit(b"\n", 2)
+    with pytest.raises(UntrustedInput, match="each of its 2 keys must"):
+        checkpoint.open_checkpoint(text + b"\n", keys)
+    broken = line[:-9] + (b"A" if line[-9:-8] != b"A" else b"B") + line[-8:]
+    with pytest.raises(TamperDetected):
+        checkpoint.open_checkpoint(text + b"\n" + broken + b"\n", keys)
+
+    def lacking(*_: object) -> bool:
+        raise Unavailable("no ML-DSA here")
+
+    monkeypatch.setattr(cosignature, "verify", lacking)
+    assert checkpoint.open_checkpoint(note_bytes, keys).checkpoint.size == project.head().published
+    with pytest.raises(UntrustedInput):
+        checkpoint.open_checkpoint(text + b"\n", keys)
+
+
+def test_the_first_log_key_is_ed25519_and_no_witness_s(desk: Desk) -> None:
+    founded = desk.state.project
+    assert founded is not None
+    public = parse_vkey(founded.log_key).public
+    witness = Verifier(founded.origin, public, COSIGNATURE).vkey
+    desk.write(lambda text: f'{text}\n[governor]\nlog_keys = ["{witness}"]\n')
+    with pytest.raises(MalformedInput, match="is a witness's key; a log's own is expected"):
+        desk.adopt("ada")
+    second = Verifier(founded.origin, base64.encode(bytes(1312)), ML_DSA).vkey
+    desk.write(lambda text: text.replace(witness, second))
+    with pytest.raises(MalformedInput, match="the first log key is of ML-DSA-44"):
+        desk.adopt("ada")
 
 
 def newest(project: app.Project) -> bytes:

@@ -26,6 +26,11 @@ from keyturn.wire.blobs.blob import SALT_BYTES, Blob
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from keyturn.ledger.note import Signer
+
+
+POST_QUANTUM = "ml-dsa-44"
+"""The folder of the log's ML-DSA-44 keys, within that of its keys."""
 
 WITNESS_SECONDS = 5.0
 """How long all witnesses together may take to answer; whoever is late is asked again at the next checkpoint."""
@@ -87,10 +92,15 @@ class KeySigner:
         return self.private.sign(message)
 
 
-def own_keys(home: Path, origin: str) -> Callable[[str], KeySigner | None]:
+def own_keys(home: Path, origin: str) -> Callable[[str], Signer | None]:
     """Find a key of the governor's in its folder by its public part; it signs under the log's name."""
 
-    def find(public: str) -> KeySigner | None:
+    def find(public: str) -> Signer | None:
+        for place in sorted((home / "log.key" / POST_QUANTUM).glob("*.json")):
+            from keyturn.app.witnessing.post_quantum import PostQuantumSigner, public_in
+
+            if public_in(place) == public:
+                return PostQuantumSigner.open(place, origin)
         for place in (*sorted((home / "service.key").glob("*.json")), *sorted((home / "log.key").glob("*.json"))):
             if keyfile.read_public(place).public == public:
                 return KeySigner.open(place, origin)

@@ -78,7 +78,10 @@ def key_rotate(args: argparse.Namespace) -> int:
     """Make the governor's next key; it signs nothing before people adopted the policy that names it."""
     from keyturn import app
 
-    made = app.rotate(context.project(args), args.which, args.person)
+    if args.ml_dsa and args.which != "log":
+        message = "only a log signs with ML-DSA-44 too; the service key is Ed25519"
+        raise MalformedInput(message, help="`keyturn key rotate log --ml-dsa`")
+    made = app.rotate(context.project(args), args.which, args.person, ml_dsa=args.ml_dsa)
     if args.json:
         context.emit({"which": made.which, "public": made.public, "keys": made.keys})
         return 0

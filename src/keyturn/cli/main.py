@@ -173,6 +173,7 @@ def _key(made: argparse.ArgumentParser) -> None:
     turn = _verb(verbs, "rotate", help, FOUNDING, "key_rotate")
     turn.add_argument("which", choices=("service", "log"))
     turn.add_argument("--as", dest="person", metavar="PERSON", required=True, help="who will sign for it")
+    turn.add_argument("--ml-dsa", action="store_true", help="for the log: a second, post-quantum key beside the others")
 
 
 def _people(made: argparse.ArgumentParser) -> None:

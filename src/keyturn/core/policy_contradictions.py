@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keyturn.core.keys.public import public_of, same_secret
-from keyturn.core.keys.vkey import read_vkey
+from keyturn.core.keys.vkey import MLDSA_COSIGNATURE, read_vkey
 from keyturn.core.policy import GateRow, Loop, Person, Policy, seated
 from keyturn.core.terms import Custody, Gate
 
@@ -215,6 +215,11 @@ def _governor_problems(policy: Policy) -> list[Problem]:
         for key in keys
         if key.split("+", 1)[0] != policy.origin
     ]
+    if keys and read_vkey(keys[0]).kind == MLDSA_COSIGNATURE:
+        message = (
+            "the first log key is of ML-DSA-44, which public witnesses do not know; an Ed25519 key is expected first"
+        )
+        found.append(Problem(path, message, "put the Ed25519 key first, and the other beside it"))
     if len(set(keys)) != len(keys) or len(keys) > LOG_KEYS_MAX:
         message = f"{len(keys)} log keys, {len(set(keys))} of them distinct; 1 to {LOG_KEYS_MAX} distinct are expected"
         found.append(Problem(path, message, "keep the current key first, and those that others still pin"))

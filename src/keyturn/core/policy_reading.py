@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from keyturn.core.errors import MalformedInput
 from keyturn.core.keys.public import read_ssh
-from keyturn.core.keys.vkey import read_vkey
+from keyturn.core.keys.vkey import COSIGNATURE, read_vkey
 from keyturn.core.policy import (
     Applicability,
     Clause,
@@ -323,7 +323,12 @@ def _loop(t: _Table) -> Loop:
 def _governor(t: _Table) -> GovernorKeys:
     keys = t.texts("log_keys", optional=True)
     for key in keys:
-        if not VKEY.fullmatch(key):
+        try:
+            if read_vkey(key).kind == COSIGNATURE:
+                t.fault(
+                    "log_keys", f"`{key[:80]}` is a witness's key; a log's own is expected", "`keyturn key rotate log`"
+                )
+        except MalformedInput:
             t.fault("log_keys", f"`{key[:80]}` is no verifier key `name+hash+base64`", "`keyturn key rotate log`")
     return GovernorKeys(t.text("service_key", "", PUBLIC), keys)
 

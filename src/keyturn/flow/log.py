@@ -288,10 +288,12 @@ class Log:
         if project is None or key is None:
             invariant(False, "only the governor publishes checkpoints")
             return
-        vkeys = keys_of(project, self.state.policies, head.size).log_keys
-        signers = [self._key(public_of(vkey), key) for vkey in vkeys]
+        keys = [note.parse_vkey(vkey) for vkey in keys_of(project, self.state.policies, head.size).log_keys]
+        first = [self._key(each.public, key) for each in keys if each.kind == note.ED25519]
+        second = [self._key(each.public, key) for each in keys if each.kind == note.ML_DSA]
         said = checkpoint.Checkpoint(project.origin, head.size, head.root)
-        self.store.save_checkpoint(head.size, head.root, checkpoint.sign(said, *signers))
+        made = checkpoint.sign(said, *first, at=self.now(), second=second)
+        self.store.save_checkpoint(head.size, head.root, made)
 
     def holds(self, keys: GovernorKeys) -> bool:
         """Whether the governor could go on under these keys; what they leave open is the founding's, which it has."""

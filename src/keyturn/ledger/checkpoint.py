@@ -64,21 +64,28 @@ class Published:
     witnessed: tuple[note.Signed, ...]
 
 
-def sign(head: Checkpoint, *signers: note.Signer) -> bytes:
-    """Return the note over `head` that each of them signed; a signer's name must be the origin, as C2SP recommends."""
-    body, lines = head.body(), []
-    for signer in signers:
+def sign(head: Checkpoint, *signers: note.Signer, at: Instant = NEVER, second: Sequence[note.Signer] = ()) -> bytes:
+    """Return the note over `head` that each of them signed; a signer's name must be the origin, as C2SP recommends.
+
+    Those of `second` sign beside them with ML-DSA-44, and swear to the moment `at`.
+    """
+    body = head.body()
+    for signer in (*signers, *second):
         if signer.name != head.origin:
             message = f"the key `{signer.name}` cannot sign for the log `{head.origin}`"
             raise MalformedInput(message, help="sign with the key that carries the log's origin as its name")
-        lines.append(note.sign(body, signer).removeprefix(f"{body}\n".encode()))
-    return f"{body}\n".encode() + b"".join(lines)
+    start = f"{body}\n".encode()
+    made = start + b"".join(note.sign(body, signer).removeprefix(start) for signer in signers)
+    for signer in second:
+        made = note.cosign(made, signer, at=at, kind=note.ML_DSA)
+    return made
 
 
 def open_checkpoint(data: bytes, log: note.Verifier | Keys, witnesses: Sequence[note.Verifier] = ()) -> Published:
     """Return the checkpoint in a note that the key `log` signed, and who witnessed it.
 
-    Where the log's keys change over time, every key that was in force at the checkpoint's size must have signed.
+    Where the log's keys change over time, every key that was in force at the checkpoint's size must have signed. Of an
+    ML-DSA-44 key that this machine cannot check the line is enough, beside an Ed25519 key that did sign.
 
     Raises UntrustedInput when the log did not sign it or it is of another origin than the key's name,
     TamperDetected when a known key's signature does not verify, MalformedInput for what is no checkpoint.
@@ -86,7 +93,8 @@ def open_checkpoint(data: bytes, log: note.Verifier | Keys, witnesses: Sequence[
     keys = _in_force(data, log)
     opened = note.open_note(data, (*keys, *witnesses))
     signed = {each.verifier for each in opened.signed}
-    absent = [key for key in keys if key not in signed]
+    unchecked = set(opened.unchecked) if any(key in signed for key in keys) else set[str]()
+    absent = [key for key in keys if key not in signed and not (key.kind == note.ML_DSA and key.name in unchecked)]
     if absent:
         message = f"the log `{absent[0].name}` did not sign this checkpoint"
         if len(keys) > 1:

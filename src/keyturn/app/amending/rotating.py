@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyturn.app.wiring import SystemClock
+from keyturn.app.wiring import POST_QUANTUM, SystemClock
+from keyturn.app.witnessing import post_quantum
 from keyturn.core.errors import Conflict, MalformedInput
 from keyturn.core.keys.governor import keys_of
 from keyturn.core.policy import GovernorKeys
@@ -38,10 +39,11 @@ class Rotated:
     keys: GovernorKeys
 
 
-def rotate(project: Project, which: str, person: str) -> Rotated:
+def rotate(project: Project, which: str, person: str, *, ml_dsa: bool = False) -> Rotated:
     """Make the governor's next `service` or `log` key and write it into the policy file, for `person` to adopt.
 
-    A log key is put first, before those in force, which go on signing beside it. Raises `Conflict` when the file asks
+    A log key is put first, before those in force, which go on signing beside it; with `ml_dsa` one of ML-DSA-44 is put
+    last. Raises `Conflict` when the file asks
     for other keys than those in force already: one change after the other.
     """
     state = project.state()
@@ -57,11 +59,17 @@ def rotate(project: Project, which: str, person: str) -> Rotated:
     text = project.policy_path.read_text(encoding="utf-8")
     before = keys_of(state.project, state.policies)
     written(text, before)  # a file that could not be changed is found before a key is made
-    made = _made(project.home / FOLDERS[which], which)
+    origin, folder = state.project.origin, project.home / FOLDERS[which]
+    if ml_dsa:
+        second = note.Verifier(origin, _post_quantum(folder / POST_QUANTUM), note.ML_DSA)
+        keys = GovernorKeys(before.service_key, (*before.log_keys, second.vkey))
+        _replace(project.policy_path, written(text, keys))
+        return Rotated(which, second.vkey, keys)
+    made = _made(folder, which)
     if which == "service":
         keys = GovernorKeys(made, before.log_keys)
     else:
-        keys = GovernorKeys(before.service_key, (note.Verifier(state.project.origin, made).vkey, *before.log_keys))
+        keys = GovernorKeys(before.service_key, (note.Verifier(origin, made).vkey, *before.log_keys))
     _replace(project.policy_path, written(text, keys))
     return Rotated(which, keys.service_key if which == "service" else keys.log_keys[0], keys)
 
@@ -80,6 +88,12 @@ def written(text: str, keys: GovernorKeys) -> str:
         message = "the table `[governor]` of the policy file is written in a way that this command cannot change"
         raise MalformedInput(message, help="write it as two lines, `service_key = ...` and `log_keys = [...]`")
     return said
+
+
+def _post_quantum(folder: Path) -> str:
+    """A fresh ML-DSA-44 key; raises `Unavailable` where that is not built in, `Conflict` where there is one already."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return post_quantum.create(folder / "log-1.json")
 
 
 def _made(folder: Path, which: str) -> str:

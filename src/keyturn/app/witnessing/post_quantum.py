@@ -1,4 +1,4 @@
-"""The file of a witness's ML-DSA-44 key: made once, of mode 0600, not encrypted, because a server starts unattended.
+"""The file of an ML-DSA-44 key, a witness's or a log's: made once, of mode 0600, and not encrypted.
 
 Never overwrites a key, and never reads one that other accounts could read or replace.
 """
@@ -24,7 +24,7 @@ SEED_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class PostQuantumSigner:
-    """A witness's ML-DSA-44 key, in its own process."""
+    """An ML-DSA-44 key, in its own process."""
 
     name: str
     public: str
@@ -33,13 +33,8 @@ class PostQuantumSigner:
     @classmethod
     def open(cls, path: Path, name: str) -> PostQuantumSigner:
         """The key in this file; raises as `keyfile.unlock` does, and Unavailable where ML-DSA is not built in."""
-        content = keyfile.read_private_file(path, bytes_max=keyfile.BYTES_MAX)
+        kind, public, seed = _read(path)
         cosignature.require_ml_dsa()
-        try:
-            data = json.loads(content)
-            kind, public, seed = data["kind"], data["public"], base64.decode(data["private"]["bytes"], what="bytes")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise MalformedInput(f"`{path}` is not a whole key file", help="restore it from your copy") from error
         if kind != KIND or len(seed) != SEED_BYTES:
             raise MalformedInput(f"`{path}` is not a file of an ML-DSA-44 key", help="restore it from your copy")
         private = _from_seed(seed)
@@ -50,6 +45,19 @@ class PostQuantumSigner:
     def sign(self, message: bytes) -> bytes:
         """The ML-DSA-44 signature over `message`."""
         return self.private.sign(message)
+
+
+def public_in(path: Path) -> str:
+    """The public part that this file names; raises as `keyfile.unlock` does."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[str, str, bytes]:
+    try:
+        data = json.loads(keyfile.read_private_file(path, bytes_max=keyfile.BYTES_MAX))
+        return str(data["kind"]), str(data["public"]), base64.decode(data["private"]["bytes"], what="bytes")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MalformedInput(f"`{path}` is not a whole key file", help="restore it from your copy") from error
 
 
 def create(path: Path) -> str:
