@@ -211,11 +211,7 @@ def rosters(draw: st.DrawFn) -> dict[str, Any]:
 AGREED: Counter[bool] = Counter()
 
 
-@bounded(1500)
-@given(rosters(), rosters(), st.data())
-def test_who_must_sign_the_next_policy_agrees_with_the_slow_twin(
-    old: dict[str, Any], new: dict[str, Any], data: st.DataObject
-) -> None:
+def compare_adoptions(old: dict[str, Any], new: dict[str, Any], data: st.DataObject) -> None:
     before, after = read_policy(old), read_policy(new)
     if not isinstance(before, Policy) or not isinstance(after, Policy):
         return
@@ -230,11 +226,28 @@ def test_who_must_sign_the_next_policy_agrees_with_the_slow_twin(
     AGREED[expected] += 1
 
 
+@bounded(400)
+@given(rosters(), rosters(), st.data())
+def test_who_must_sign_the_next_policy_agrees_with_the_slow_twin(
+    old: dict[str, Any], new: dict[str, Any], data: st.DataObject
+) -> None:
+    compare_adoptions(old, new, data)
+
+
+@pytest.mark.slow
+@bounded(3000)
+@given(rosters(), rosters(), st.data())
+def test_who_must_sign_the_next_policy_agrees_with_the_slow_twin_at_length(
+    old: dict[str, Any], new: dict[str, Any], data: st.DataObject
+) -> None:
+    compare_adoptions(old, new, data)
+
+
 def test_the_rosters_above_were_not_empty_talk() -> None:
     if not AGREED:
         pytest.fail("run the comparison first: this test counts what it saw")
-    assert AGREED[True] > 30
-    assert AGREED[False] > 30
+    assert AGREED[True] > 10
+    assert AGREED[False] > 10
 
 
 def test_a_dossier_is_used_once() -> None:
