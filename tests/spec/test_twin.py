@@ -211,7 +211,7 @@ def rosters(draw: st.DrawFn) -> dict[str, Any]:
 AGREED: Counter[bool] = Counter()
 
 
-def compare_adoptions(old: dict[str, Any], new: dict[str, Any], data: st.DataObject) -> None:
+def check_adoptions(old: dict[str, Any], new: dict[str, Any], data: st.DataObject) -> None:
     before, after = read_policy(old), read_policy(new)
     if not isinstance(before, Policy) or not isinstance(after, Policy):
         return
@@ -231,7 +231,7 @@ def compare_adoptions(old: dict[str, Any], new: dict[str, Any], data: st.DataObj
 def test_who_must_sign_the_next_policy_agrees_with_the_slow_twin(
     old: dict[str, Any], new: dict[str, Any], data: st.DataObject
 ) -> None:
-    compare_adoptions(old, new, data)
+    check_adoptions(old, new, data)
 
 
 @pytest.mark.slow
@@ -240,7 +240,7 @@ def test_who_must_sign_the_next_policy_agrees_with_the_slow_twin(
 def test_who_must_sign_the_next_policy_agrees_with_the_slow_twin_at_length(
     old: dict[str, Any], new: dict[str, Any], data: st.DataObject
 ) -> None:
-    compare_adoptions(old, new, data)
+    check_adoptions(old, new, data)
 
 
 def test_the_rosters_above_were_not_empty_talk() -> None:
