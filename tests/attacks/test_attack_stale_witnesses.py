@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from keyturn.core.terms import Instant
-from keyturn.ledger import checkpoint, note
+from keyturn.ledger import note
 from keyturn.verify.bundle import Bundle
-from tests.fakes.witnesses import WitnessKey, cosigned, party, table
-from tests.verify.scene import LOG, Hand, Key, Released, document, doubts, released
+from tests.fakes.witnesses import WitnessKey, cosigned, party
+from tests.verify.scene import Hand, Key, Released, document, doubts, released
 
 MINUTE = 60_000
 PERMIT_SECONDS = 3_600
@@ -97,50 +97,3 @@ def test_a_key_of_a_witness_under_the_name_of_another_does_not_count(scene):
     borrowed.public = WitnessKey("w1.example").public
     data = note.cosign(by(scene.honest, scene.now, "aud").checkpoint, borrowed, at=scene.now)
     assert missing(doubts(replace(scene.honest, checkpoint=data), scene)) == ["1 of 2 independent witnesses cosigned"]
-
-
-# --- a thief of every key that the governor has
-
-
-def test_attack_a_log_key_stolen_without_the_witnesses_keys_shows_no_other_history(scene):
-    """The thief rewrites the log's end and signs it well; no witness signs for it, and nothing loads."""
-    hand = Hand.of(scene)
-    hand.status(at=scene.now, counter=scene.status.counter + 1, halted=False)
-    forged = hand.show()
-    assert checkpoint.open_checkpoint(forged.checkpoint, note.Verifier(LOG.name, LOG.public))
-    assert missing(doubts(forged, scene)) == BOTH
-
-
-def test_attack_the_stolen_log_key_is_no_witness_under_any_name(scene):
-    hand = Hand.of(scene)
-    hand.status(at=scene.now)
-    data = hand.show().checkpoint
-    for name in ("w1.example", "aud.example", LOG.name):
-        thief = Key(LOG.name)
-        thief.name = name
-        data = note.cosign(data, thief, at=scene.now)
-    assert missing(doubts(replace(hand.show(), checkpoint=data), scene)) == BOTH
-
-
-def test_attack_a_thief_cannot_ask_for_fewer_witnesses(scene, tmp_path):
-    """A policy that asks for none needs the quorum of the one before: the governor's keys adopt nothing."""
-    from keyturn.core import events as ev
-    from keyturn.wire import canonical
-    from keyturn.wire.digest import sha256
-    from tests.verify.scene import stated
-
-    text = document(witnesses=table(0, allow_unwitnessed=True))
-    digest = sha256(canonical.encode(text))
-    hand = Hand.of(scene)
-    adopted = hand.add(
-        stated(
-            ev.PolicyAdopted(
-                id="x", at=scene.now, actor="governor", policy=digest, version=2, digest=digest, document=text,
-                signatures=(), dossier="",
-            )
-        )
-    )  # fmt: skip
-    hand.status(at=scene.now, policy_version=2, policy_digest=digest)
-    [(number, message)] = doubts(hand.show(policies=[adopted]), scene)
-    assert number == 5
-    assert message == "policy 2 loosens policy 1 and no dossier shows that people were asked for it"
