@@ -30,6 +30,7 @@ from pathlib import Path
 
 from bench.waiting import waiting
 from keyturn.core.terms import Instant
+from keyturn.flow.permit import pack
 from keyturn.ledger import tree
 from keyturn.ledger.check import check_store
 from keyturn.ledger.note import Verifier
@@ -238,7 +239,7 @@ def permit(folder: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         scene = released(Path(place) / "log.db")
         packed, pinned = Path(place) / "bundle", Path(place) / "trust"
-        packed.write_bytes(bundle.encode(scene.honest))
+        packed.write_bytes(pack(scene.honest))
         pinned.write_bytes(trust.encode(scene.trust))
         cold, warm = [], []
         script = (

@@ -13,6 +13,7 @@ from keyturn.cli.main import main
 from keyturn.core.errors import KeyturnError, MalformedInput
 from keyturn.core.policy import Policy
 from keyturn.core.policy_reading import read_policy
+from keyturn.flow.permit import pack
 from keyturn.ledger import checkpoint, note, proof, tree
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.proof import Proof
@@ -107,7 +108,7 @@ def texts_in(value: object) -> list[str]:
 
 @every_spelling
 def test_anywhere_in_a_bundle(scene, respell):
-    body = json.loads(bundles.encode(scene.honest))
+    body = json.loads(pack(scene.honest))
     hashes = [each for each in texts_in(body) if each.endswith("=")]
     assert len(hashes) > 3
     for found in hashes[:6]:
@@ -157,7 +158,7 @@ def test_in_the_armour_of_an_ssh_signature(respell):
 @every_spelling
 def test_the_commands_say_so_too(scene, tmp_path, capsys, respell):
     trusts.write(scene.trust, tmp_path / "t")
-    text = bundles.encode(scene.honest).decode()
+    text = pack(scene.honest).decode()
     found = stdlib.b64encode(scene.honest.permit.proof[0]).decode()
     (tmp_path / "b").write_text(text.replace(found, json.dumps(respell(found))[1:-1]))
     assert main(["verify", "permit", str(tmp_path / "b"), "--trust", str(tmp_path / "t")]) == 2

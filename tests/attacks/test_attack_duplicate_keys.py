@@ -12,6 +12,7 @@ from keyturn.core.errors import KeyturnError, MalformedInput
 from keyturn.core.terms import Instant
 from keyturn.flow.dossier import _figures
 from keyturn.flow.improve import claim_of
+from keyturn.flow.permit import pack
 from keyturn.keys import keyfile, showing
 from keyturn.keys.keyfile import KeyKind
 from keyturn.ledger.export import archive
@@ -44,7 +45,7 @@ TWICE = "twice in one object"
 @pytest.mark.parametrize("key", ["checkpoint", "permit", "status", "approvals", "old_size", "v"])
 def test_in_a_bundle(scene, key, bend):
     with pytest.raises(MalformedInput, match=TWICE):
-        bundles.decode(bend(bundles.encode(scene.honest), key))
+        bundles.decode(bend(pack(scene.honest), key))
 
 
 @both
@@ -135,11 +136,11 @@ def test_in_a_policy_file_the_key_is_named(tmp_path, capsys):
 
 def test_the_commands_refuse_it(scene, tmp_path, capsys):
     trusts.write(scene.trust, tmp_path / "t")
-    (tmp_path / "b").write_bytes(doubled(bundles.encode(scene.honest), "permit"))
+    (tmp_path / "b").write_bytes(doubled(pack(scene.honest), "permit"))
     words = ["verify", "permit", str(tmp_path / "b"), "--trust", str(tmp_path / "t")]
     assert main(words) == 2
     assert "found the key `permit` twice in one object" in " ".join(capsys.readouterr().err.split())
-    (tmp_path / "b").write_bytes(bundles.encode(scene.honest))
+    (tmp_path / "b").write_bytes(pack(scene.honest))
     (tmp_path / "t").write_bytes(doubled(trusts.encode(scene.trust), "genesis"))
     assert main(words) == 2
     assert "found the key `genesis` twice" in " ".join(capsys.readouterr().err.split())

@@ -14,7 +14,7 @@ import pytest
 from keyturn.app import verifying
 from keyturn.cli.main import main
 from keyturn.core.terms import Instant
-from keyturn.verify import bundle as bundles
+from keyturn.flow.permit import pack
 from keyturn.verify import trust as trusts
 from keyturn.verify.check import check
 from keyturn.verify.load import Refused, load
@@ -123,7 +123,7 @@ def test_the_command_refuses_on_a_machine_whose_clock_was_set_back(tmp_path, mon
     now = time.time_ns() // 1_000_000
     monkeypatch.setattr(scenes, "BEGIN", now - 120_000)
     made = scenes.released(tmp_path / "log.db")
-    (tmp_path / "x.permit").write_bytes(bundles.encode(made.honest))
+    (tmp_path / "x.permit").write_bytes(pack(made.honest))
     trusts.write(made.trust, tmp_path / "trust.json")
     words = ["verify", "permit", str(tmp_path / "x.permit"), "--trust", str(tmp_path / "trust.json")]
 

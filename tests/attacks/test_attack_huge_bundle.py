@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from keyturn.core.errors import MalformedInput
+from keyturn.flow.permit import pack
 from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
 from tests.verify.test_distribution import node
@@ -26,7 +27,7 @@ def huge(scene, tmp_path):
     """An honest bundle with a hole of a GiB behind it: little on the disk, and all of it there for whoever reads."""
     trusts.write(scene.trust, tmp_path / "trust.json")
     path = tmp_path / "huge.permit"
-    path.write_bytes(bundles.encode(scene.honest))
+    path.write_bytes(pack(scene.honest))
     os.truncate(path, GIB)
     return path
 

@@ -6,10 +6,10 @@ import pytest
 
 from keyturn.cli.main import main
 from keyturn.core.errors import KeyturnError, UntrustedInput
+from keyturn.flow.permit import pack
 from keyturn.ledger import checkpoint, note, proof, tree
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.proof import Proof
-from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
 from tests.ledger.signers import LOG, Key
 from tests.verify import scene as scenes
@@ -98,7 +98,7 @@ def test_a_bundle_of_a_similar_log_is_refused_by_its_first_check(scene, origin, 
     ((number, message),) = doubts(bundle, scene)
     assert number == 1
     assert "the checkpoint is not signed by the trusted log" in message
-    (tmp_path / "b").write_bytes(bundles.encode(bundle))
+    (tmp_path / "b").write_bytes(pack(bundle))
     trusts.write(scene.trust, tmp_path / "t")
     assert main(["verify", "permit", str(tmp_path / "b"), "--trust", str(tmp_path / "t")]) == 3
     assert main(["permit", "explode", str(tmp_path / "b"), str(tmp_path / "out"), "--trust", str(tmp_path / "t")]) == 3

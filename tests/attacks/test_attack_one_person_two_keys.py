@@ -12,7 +12,7 @@ from keyturn.core.finding import Request
 from keyturn.core.policy import Policy
 from keyturn.core.policy_reading import read_policy
 from keyturn.flow import approval as approvals
-from keyturn.verify import bundle as bundles
+from keyturn.flow.permit import pack
 from keyturn.verify import trust as trusts
 from keyturn.verify.check import check
 from tests.core.examples import gate
@@ -43,7 +43,7 @@ def test_two_keys_of_one_person_are_one_person_in_the_bundle(two_of_safety, tmp_
     found = check(bundle, made.trust, action=ACTION, scope=SCOPE, now=made.clock.now())
     said = "1 of 2 person(s) in the role `safety` approved exactly this"
     assert [(doubt.check, doubt.message) for doubt in found.doubts] == [(8, said)]
-    (tmp_path / "b").write_bytes(bundles.encode(bundle))
+    (tmp_path / "b").write_bytes(pack(bundle))
     trusts.write(made.trust, tmp_path / "t")
     assert main(["verify", "permit", str(tmp_path / "b"), "--trust", str(tmp_path / "t")]) == 3
     assert "1 of 2 person(s) in the role `safety`" in " ".join(capsys.readouterr().out.split())

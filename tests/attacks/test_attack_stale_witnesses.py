@@ -9,8 +9,9 @@ import pytest
 from keyturn.core.terms import Instant
 from keyturn.ledger import note
 from keyturn.verify.bundle import Bundle
+from keyturn.verify.check import check
 from tests.fakes.witnesses import WitnessKey, cosigned, party
-from tests.verify.scene import Hand, Key, Released, document, doubts, released
+from tests.verify.scene import ACTION, SCOPE, Hand, Key, Released, document, doubts, released
 
 MINUTE = 60_000
 PERMIT_SECONDS = 3_600
@@ -62,6 +63,24 @@ def test_cosignatures_grow_stale_each_by_its_own_moment(scene):
         f"1 of 2 independent witnesses cosigned this head within the last {PERMIT_SECONDS} seconds"
         f"; `w1` did {PERMIT_SECONDS + 2} seconds ago; `aud` did {(scene.now % 1000) // 1000} seconds ago"
     )
+
+
+def test_attack_a_head_that_witnesses_sign_again_and_again_does_not_hide_what_came_after_it(scene):
+    """Whoever withholds a newer head can have the old one cosigned for ever: the status still grows old."""
+    late = Instant(scene.now + 2 * PERMIT_SECONDS * 1000)
+    age = (late - scene.status.at) // 1000
+    found = doubts(by(scene.honest, late, "w1", "aud"), scene, now=late)
+    assert (9, f"the status is {age} seconds old; the limit is {PERMIT_SECONDS} seconds") in found
+
+
+def test_attack_a_fork_that_nobody_cosigned_is_refused_and_teaches_a_node_nothing(scene):
+    hand = Hand.of(scene)
+    hand.status(at=Instant(9_999_999_999_000))
+    bundle = by(hand.show(), scene.now)
+    assert missing(doubts(bundle, scene))[:2] == BOTH
+    assert check(bundle, scene.trust, action=ACTION, scope=SCOPE, now=scene.now).seen is None
+    good = check(by(scene.honest, scene.now, "w1", "aud"), scene.trust, action=ACTION, scope=SCOPE, now=scene.now)
+    assert good.seen is not None
 
 
 def test_a_moment_far_ahead_keeps_nothing_alive(scene):

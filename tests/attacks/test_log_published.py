@@ -10,10 +10,10 @@ import pytest
 from keyturn.app.publishing import handing
 from keyturn.cli.main import main
 from keyturn.core.errors import MalformedInput, TamperDetected, UntrustedInput
+from keyturn.flow.permit import pack
 from keyturn.ledger import tiles_folder
 from keyturn.ledger.places.folder import Folder
 from keyturn.ledger.store import Store
-from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
 from tests.ledger.signers import LOG, Key, leaves_of, signed
 
@@ -141,7 +141,7 @@ def test_a_link_leads_no_file_out_of_the_folder(ours, tmp_path):
 @pytest.fixture
 def bundle(scene, tmp_path):
     trusts.write(scene.trust, tmp_path / "trust.json")
-    (tmp_path / "b.permit").write_bytes(bundles.encode(scene.honest))
+    (tmp_path / "b.permit").write_bytes(pack(scene.honest))
     return tmp_path / "b.permit"
 
 
@@ -173,7 +173,7 @@ def test_nothing_of_a_forged_bundle_is_written(scene, bundle, tmp_path):
         (replace(honest, checkpoint=honest.checkpoint.replace(b"\n", b"x\n", 1)), (TamperDetected, UntrustedInput)),
     ]
     for each, error in forged:
-        bundle.write_bytes(bundles.encode(each))
+        bundle.write_bytes(pack(each))
         with pytest.raises(error):
             handing.explode(bundle, tmp_path / "out", trust=tmp_path / "trust.json")
         assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from keyturn.core.errors import TamperDetected
 from keyturn.core.policy_change import change
 from keyturn.core.terms import Instant
 from keyturn.flow import policy as policies
+from keyturn.flow.permit import pack
 from keyturn.verify import bundle as bundles
 from keyturn.verify.check import check
 from keyturn.wire import canonical, leaf
@@ -114,7 +115,7 @@ def test_a_project_that_amends_its_policy_often_can_still_show_a_permit(scene):
     )
     places = [hand.add(stated(adoption(scene, text, version))) for version, text in enumerate(texts, 2)]
     stand(hand, texts[-1], 31)
-    read = bundles.decode(bundles.encode(hand.show(policies=places)))
+    read = bundles.decode(pack(hand.show(policies=places)))
     assert doubts(read, scene) == []
 
 
@@ -259,7 +260,7 @@ def test_what_the_quorum_loosened_is_loose_and_the_bundle_shows_it(amended):
     assert shown(amended, bundle) == []
     events = [type(_event(amended, each)).__name__ for each in bundle.policies]
     assert events == ["DossierSealed", "ApprovalGiven", "ApprovalGiven", "PolicyAdopted"]
-    assert len(bundles.encode(bundle)) < 32_000
+    assert len(pack(bundle)) < 32_000
 
 
 def _event(made, proven):

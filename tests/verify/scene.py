@@ -393,7 +393,8 @@ def seen_of(scene: Released, size: int | None = None) -> Seen:
     status = leaf.decode(leaves[-1], keyring(scene.trust))
     assert isinstance(status, ev.StatusPublished)
     root = root_over([tree.leaf_hash(each) for each in leaves])
-    return Seen(len(leaves), root.hex(), status.at, status.counter, status.policy_version, status.revoked)
+    said = {"counter": status.counter, "policy_version": status.policy_version, "revoked": status.revoked}
+    return Seen(len(leaves), root.hex(), status.at, **said)
 
 
 def doubts(bundle: Bundle, scene: Released, **changes: Any) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from keyturn.core.errors import MalformedInput
+from keyturn.flow.permit import pack
 from keyturn.verify import bundle as bundles
 from keyturn.verify.bundle import Proven
 from tests.verify.scene import doubts
@@ -17,7 +18,7 @@ TWO_PERSON_BYTES_MAX = 8_000
 
 @pytest.fixture
 def data(scene):
-    return bundles.encode(scene.honest)
+    return pack(scene.honest)
 
 
 def changed(data, **members):
@@ -41,7 +42,7 @@ def test_it_grows_by_its_proofs_only(scene, data):
     leaves = [replace(each, proof=proof, index=10**6) for each in (scene.honest.status, scene.honest.permit)]
     approvals = tuple(replace(each, proof=proof, index=10**6) for each in scene.honest.approvals)
     worst = replace(scene.honest, status=leaves[0], permit=leaves[1], approvals=approvals, consistency=long)
-    assert len(bundles.encode(worst)) <= 2 * TWO_PERSON_BYTES_MAX
+    assert len(pack(worst)) <= 2 * TWO_PERSON_BYTES_MAX
 
 
 def test_it_reads_back_as_it_was_written(scene, data):

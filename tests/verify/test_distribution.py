@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from keyturn.flow.permit import SCOPE
-from keyturn.verify import bundle, trust
+from keyturn.flow.permit import SCOPE, pack
+from keyturn.verify import trust
 from tests.verify import scene as scenes
 
 HOME = Path(__file__).parents[2] / "packaging" / "keyturn-verify"
@@ -59,7 +59,7 @@ def shown(tmp_path, monkeypatch):
     """A bundle, a trust file and weights as the flow makes them, an hour of clock ago."""
     monkeypatch.setattr(scenes, "BEGIN", time.time_ns() // 1_000_000 - 120_000)
     made = scenes.released(tmp_path / "log.db")
-    (tmp_path / "x.permit").write_bytes(bundle.encode(made.honest))
+    (tmp_path / "x.permit").write_bytes(pack(made.honest))
     trust.write(made.trust, tmp_path / "trust.json")
     scenes.put(tmp_path / "weights", scenes.FILES)
     return tmp_path

@@ -47,7 +47,6 @@ from keyturn.ledger.check import require_continued
 from keyturn.ledger.commit.states import EntryState, Reach
 from keyturn.ledger.history import History
 from keyturn.ledger.stores.port import LogStore
-from keyturn.verify import bundle as bundles
 from keyturn.verify import trust as trusts
 from keyturn.wire import approval as approval_wire
 from keyturn.wire import people_statements as people_wire
@@ -354,7 +353,7 @@ class Project:
         with self.opened() as log:
             log.renew(policy_of(log.state).freshness.permit_seconds / 2)
             log.publish()
-            data = bundles.encode(permits.bundle(log, permit, old_size=old_size))
+            data = permits.pack(permits.bundle(log, permit, old_size=old_size))
         path.write_bytes(data)
         return len(data)
 
@@ -369,6 +368,7 @@ class Project:
             log.publish()
 
     def write_trust(self, path: Path) -> None:
-        """Write the trust file that a loading node pins; all that it has seen is which policy is in force."""
-        own, seen = trusts.read(self.home / "trust.json"), trusts.Seen(policy_version=len(self.logged().policies))
+        """Write the trust file that a loading node pins; all that it has seen is the policy in force."""
+        own, newest = trusts.read(self.home / "trust.json"), self.logged().policies[-1]
+        seen = trusts.Seen(policy_version=newest.version, policy_index=newest.index, policy_digest=newest.digest)
         trusts.write(trusts.Trust(own.genesis, own.founded, own.policy, seen), path)

@@ -12,7 +12,7 @@ from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.evidence import SECOND
 from keyturn.core.finding import Decision
 from keyturn.core.state import Candidate, Dossier
-from keyturn.core.terms import Digest, Gate, Instant
+from keyturn.core.terms import Digest, Gate, Instant, Json
 from keyturn.flow.decided import decided
 from keyturn.flow.governor import Governor
 from keyturn.flow.log import Fact, Log
@@ -21,7 +21,7 @@ from keyturn.ledger.history import keyring
 from keyturn.verify.bundle import Bundle, Proven
 from keyturn.verify.check import permit_name
 from keyturn.verify.load import load
-from keyturn.wire import leaf
+from keyturn.wire import base64, canonical, leaf
 
 ACTION = "release"
 SCOPE = "this lineage, on governed machines"
@@ -123,6 +123,30 @@ def bundle(log: Log, permit: str, *, old_size: int = 0) -> Bundle:
         old_size=old_size if 0 < old_size <= size else 0,
         consistency=tuple(log.store.prove_consistency(old_size, size)) if 0 < old_size < size else (),
     )
+
+
+def pack(bundle: Bundle) -> bytes:
+    """The bundle as one file: canonical JSON, as `verify.bundle` reads it."""
+    return canonical.encode(
+        {
+            "v": 1,
+            "checkpoint": bundle.checkpoint.decode("utf-8"),
+            "status": _plain(bundle.status),
+            "permit": _plain(bundle.permit),
+            "approvals": [_plain(each) for each in bundle.approvals],
+            "policies": [_plain(each) for each in bundle.policies],
+            "old_size": bundle.old_size,
+            "consistency": _texts(bundle.consistency),
+        }
+    )
+
+
+def _plain(each: Proven) -> dict[str, Json]:
+    return {"index": each.index, "leaf": each.leaf.decode("utf-8"), "proof": _texts(each.proof)}
+
+
+def _texts(hashes: tuple[bytes, ...]) -> list[Json]:
+    return [base64.encode(each) for each in hashes]
 
 
 def _adoption(log: Log, index: int) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """The permit bundle: one file with all that shows a permit to somebody offline, and nothing that it asks to trust.
 
-It reads and writes bytes; `check` says what they are worth.
+It reads bytes, which `flow.permit` writes; `check` says what they are worth.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keyturn.core.terms import Json
-from keyturn.wire import base64, canonical
+from keyturn.wire import canonical
 from keyturn.wire.canonical import Shape
 
 BUNDLE_BYTES_MAX = 1_000_000
@@ -47,22 +47,6 @@ class Bundle:
     consistency: tuple[bytes, ...]
 
 
-def encode(bundle: Bundle) -> bytes:
-    """The bundle as canonical JSON."""
-    return canonical.encode(
-        {
-            "v": 1,
-            "checkpoint": bundle.checkpoint.decode("utf-8"),
-            "status": _plain(bundle.status),
-            "permit": _plain(bundle.permit),
-            "approvals": [_plain(each) for each in bundle.approvals],
-            "policies": [_plain(each) for each in bundle.policies],
-            "old_size": bundle.old_size,
-            "consistency": _texts(bundle.consistency),
-        }
-    )
-
-
 def decode(data: bytes) -> Bundle:
     """Read a bundle strictly; raises `MalformedInput` for anything unknown, missing or oversized.
 
@@ -85,14 +69,6 @@ def decode(data: bytes) -> Bundle:
 
 
 _MEMBERS = ("v", "checkpoint", "status", "permit", "approvals", "policies", "old_size", "consistency")
-
-
-def _plain(each: Proven) -> dict[str, Json]:
-    return {"index": each.index, "leaf": each.leaf.decode("utf-8"), "proof": _texts(each.proof)}
-
-
-def _texts(hashes: tuple[bytes, ...]) -> list[Json]:
-    return [base64.encode(each) for each in hashes]
 
 
 def _provens(value: Json, what: str, *, most: int = LEAVES_MAX) -> tuple[Proven, ...]:

@@ -52,6 +52,10 @@ def _extend(chain: list[Adopted], leaves: tuple[Proven, ...], trust: Trust) -> N
             approvals.append(Approved(each.index, event))
         elif isinstance(event, ev.PolicyAdopted):
             new = _adopted(chain[-1], each.index, event)
+            if each.index >= trust.seen.size and event.at < trust.seen.at:
+                raise Failed(
+                    5, f"policy {new.version} is dated before a moment of the log that this node saw before it"
+                )
             _must_be_lawful(chain, new, event, sealed, approvals, trust)
             chain.append(new)
             sealed, approvals = None, []

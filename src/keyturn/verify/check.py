@@ -76,14 +76,16 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         chain, broken = follow(bundle.policies, trust)
         head = _head(bundle, trust, chain)
         status = _status(bundle, trust, head, chain)
+        cosigned = checkpoint.cosigners(bundle.checkpoint, _keys(trust, chain), chain[-1].policy.witnesses.parties)
     except KeyturnError as fault:
         return Checked((doubt_of(fault),))
-    latest_at = Instant(max(now, trust.seen.latest_at))
-    said = (status.at, status.counter, status.policy_version, status.revoked)
-    seen = Seen(head.size, head.root.hex(), *said, latest_at=Instant(max(latest_at, status.at)))
+    latest_at, seen = Instant(max(now, trust.seen.latest_at)), None
+    if not chain[-1].policy.witnesses.lacking(cosigned):  # else anybody with the log's key could make a node forget
+        said = (status.at, status.counter, chain[-1].version, chain[-1].index, chain[-1].digest, status.revoked)
+        seen = Seen(head.size, head.root.hex(), *said, latest_at=Instant(max(latest_at, status.at)))
     halted = tuple(_halted(status))
     try:
-        opened = _open(bundle, trust, status, chain, broken)
+        opened = _open(bundle, trust, status, chain, broken, cosigned)
     except KeyturnError as fault:
         return Checked((doubt_of(fault), *halted), status=status, seen=seen)
     doubts = (
@@ -91,12 +93,12 @@ def check(bundle: Bundle, trust: Trust, *, action: str, scope: str, now: Instant
         *halted,
         *_revoked(opened),
         *_about(opened, trust, action, scope),
-        *_window(opened, now, latest_at),
+        *_window(opened, trust.seen, now, latest_at),
         *_manifest(opened),
         *_quorum(opened, trust),
         *_freshness(opened, now, latest_at),
     )
-    counted = opened.in_force.policy.witnesses.counted(opened.cosigned)
+    counted = chain[-1].policy.witnesses.counted(cosigned)
     return Checked(doubts, opened.permit, status, tuple(each.event for each in opened.approvals), seen, counted)
 
 
@@ -148,9 +150,11 @@ def _status(
     if not isinstance(status, ev.StatusPublished):
         raise Failed(4, f"a `{type(status).__name__}` stands where the status is expected")
     seen = trust.seen
-    if chain[-1].version < seen.policy_version:
-        message = f"the bundle leads to policy {chain[-1].version}; this node has seen policy {seen.policy_version}"
-        raise Failed(5, message, "whose keys were replaced since may have made it; do not trust it")
+    known = next((each for each in chain if each.version == seen.policy_version), chain[-1])
+    same, place = known.version == seen.policy_version, (seen.policy_digest, seen.policy_index)
+    if known.version < seen.policy_version or (same and place[0] and (known.digest, known.index) != place):
+        message = f"the bundle leads to policy {known.version}; this node has seen {'another ' * same}policy"
+        raise Failed(5, f"{message} {seen.policy_version}", "whose keys were replaced since may have made it")
     if status.counter < seen.counter or status.policy_version < seen.policy_version or status.at < seen.at:
         raise Failed(5, "the status is older than one that this node has seen")
     forgotten = sorted(set(seen.revoked) - set(status.revoked))
@@ -167,7 +171,12 @@ def _under(each: Proven, head: checkpoint.Checkpoint) -> bool:
 
 
 def _open(
-    bundle: Bundle, trust: Trust, status: ev.StatusPublished, chain: tuple[Adopted, ...], broken: KeyturnError | None
+    bundle: Bundle,
+    trust: Trust,
+    status: ev.StatusPublished,
+    chain: tuple[Adopted, ...],
+    broken: KeyturnError | None,
+    cosigned: Mapping[str, Instant],
 ) -> _Opened:
     """Checks 4 and 5; who may sign a leaf, the policy says that held at its place."""
     if broken is not None:
@@ -183,8 +192,6 @@ def _open(
             raise Failed(4, f"a `{type(event).__name__}` stands among the approvals", "do not load")
         approvals.append(Approved(each.index, event))
     granting = in_force(chain, index) or chain[0]
-    parties = chain[-1].policy.witnesses.parties
-    cosigned = checkpoint.cosigners(bundle.checkpoint, _keys(trust, chain), parties)
     return _Opened(permit, index, status, tuple(approvals), chain[-1], granting, cosigned)
 
 
@@ -228,11 +235,13 @@ def _about(opened: _Opened, trust: Trust, action: str, scope: str) -> Iterator[D
         yield Doubt(7, f"the permit's scope is `{permit.scope}`; `{scope}` is asked for", "ask for that permit")
 
 
-def _window(opened: _Opened, now: Instant, latest_at: Instant) -> Iterator[Doubt]:
+def _window(opened: _Opened, seen: Seen, now: Instant, latest_at: Instant) -> Iterator[Doubt]:
     """Check 7: when it holds; how long it may hold is the policy's word, not the permit's."""
     permit, longest = opened.permit, opened.granting.policy.freshness.evidence_seconds
     if permit.not_after - permit.not_before > longest * SECOND:
         yield Doubt(7, f"the permit is for longer than the {longest} seconds that the policy allows", "do not load")
+    if opened.permit_index >= seen.size and permit.not_before < seen.at:
+        yield Doubt(7, "the permit is dated before a moment of the log that this node saw before it", "do not load")
     if now < permit.not_before - SKEW_SECONDS * SECOND:
         yield Doubt(7, "the permit is not valid yet", "check this machine's clock")
     if latest_at >= permit.not_after:
@@ -292,13 +301,16 @@ def _witnessed(opened: _Opened, now: Instant, latest_at: Instant) -> Iterator[Do
 
 
 def _freshness(opened: _Opened, now: Instant, latest_at: Instant) -> Iterator[Doubt]:
-    """Check 9: by the moments to which witnesses swear, or by the log's own where the policy asks for no witnesses."""
+    """Check 9: by the log's own moment, and where the policy asks for witnesses by those to which they swear too.
+
+    A witness signs an old head again for whoever asks: only the status says that the log is not silent.
+    """
     policy, age = opened.in_force.policy, (latest_at - opened.status.at) // SECOND
     if policy.witnesses.required:
         yield from _witnessed(opened, now, latest_at)
     elif not policy.witnesses.allow_unwitnessed:
         yield Doubt(9, "the policy asks for no witnesses and does not say that the log may go without", "do not load")
-    elif age > (limit := policy.freshness.permit_seconds):
+    if age > (limit := policy.freshness.permit_seconds):
         yield Doubt(9, f"the status is {age} seconds old; the limit is {limit} seconds", FRESH)
     ahead = (opened.status.at - now) // SECOND
     if ahead > SKEW_SECONDS:

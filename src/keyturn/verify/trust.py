@@ -26,7 +26,9 @@ _HELP = "get the trust file again from the people who founded the project, and c
 _SHAPE = Shape(_HELP)
 REVOKED_MAX = 100_000
 _MEMBERS = {"v", "genesis", "founded", "policy", "seen"}
-_SEEN_NUMBERS = ("size", "at", "counter", "policy_version", "latest_at")
+_SEEN_NUMBERS = ("size", "at", "counter", "policy_version", "policy_index", "latest_at")
+_SEEN_LATER: dict[str, Json] = {"latest_at": 0, "policy_index": 0, "policy_digest": ""}
+"""What earlier releases did not remember."""
 _ROOT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -34,6 +36,7 @@ _ROOT = re.compile(r"[0-9a-f]{64}")
 class Seen:
     """The newest head that was shown to this node: tree size, root in hexadecimal, and what its status said.
 
+    The policy is the newest that was shown, with its place in the log: no other is gone by under the same number.
     `latest_at` is the latest moment that this node ever saw, on its own clock or in a status: it is no property of the
     log, so two memories of one head are equal whatever their clocks said.
     """
@@ -43,6 +46,8 @@ class Seen:
     at: Instant = Instant(0)  # noqa: RUF009 - a moment is a plain number
     counter: int = 0
     policy_version: int = 0
+    policy_index: int = 0
+    policy_digest: str = ""
     revoked: tuple[str, ...] = ()
     latest_at: Instant = field(default=Instant(0), compare=False)
 
@@ -94,6 +99,7 @@ def encode(trust: Trust) -> bytes:
             "policy": trust.policy.document,
             "seen": {
                 "root": seen.root,
+                "policy_digest": seen.policy_digest,
                 "revoked": list(seen.revoked),
                 **{name: getattr(seen, name) for name in _SEEN_NUMBERS},
             },
@@ -164,11 +170,11 @@ def _kept(path: Path) -> Iterator[None]:
 
 
 def _seen(value: Json) -> Seen:
-    known = {"latest_at": 0, **value} if isinstance(value, dict) else value  # what earlier releases did not remember
-    body = _SHAPE.fields(known, "seen", {*_SEEN_NUMBERS, "root", "revoked"})
-    size, at, counter, version, latest = (_SHAPE.whole(body[name], name) for name in _SEEN_NUMBERS)
-    root = _SHAPE.text(body["root"], "root")
+    known = {**_SEEN_LATER, **value} if isinstance(value, dict) else value
+    body = _SHAPE.fields(known, "seen", {*_SEEN_NUMBERS, "root", "policy_digest", "revoked"})
+    size, at, counter, version, index, latest = (_SHAPE.whole(body[name], name) for name in _SEEN_NUMBERS)
+    root, policy = _SHAPE.text(body["root"], "root"), _SHAPE.text(body["policy_digest"], "policy_digest")
     if not (_ROOT.fullmatch(root) if size else root == ""):
         raise _SHAPE.refused("`root` is no root of the size beside it")
     revoked = tuple(_SHAPE.text(each, "revoked") for each in _SHAPE.items(body["revoked"], "revoked", REVOKED_MAX))
-    return Seen(size, root, Instant(at), counter, version, revoked, Instant(latest))
+    return Seen(size, root, Instant(at), counter, version, index, policy, revoked, Instant(latest))
