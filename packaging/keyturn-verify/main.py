@@ -54,7 +54,8 @@ def _checked(args: argparse.Namespace) -> Checked:
 
 
 def _told(args: argparse.Namespace, found: Checked) -> int:
-    lines = ["REFUSED" if found.doubts else "VERIFIED", "UNWITNESSED"]
+    lines = ["REFUSED" if found.doubts else "VERIFIED"]
+    lines.append(f"WITNESSED by {', '.join(found.witnesses)}" if found.witnesses else "UNWITNESSED")
     for doubt in found.doubts:
         lines += [f"{doubt.check}. {doubt.message}", f"   help: {doubt.help}"]
     if found.permit is not None:

@@ -110,8 +110,9 @@ class FakeProject:
         path.write_text(permit, encoding="utf-8")
         return len(permit)
 
-    def write_trust(self, path: Path) -> None:
+    def write_trust(self, path: Path) -> int:
         path.write_text("trust", encoding="utf-8")
+        return 0
 
 
 def clock(name: str, **changes: Any) -> ClockRow:

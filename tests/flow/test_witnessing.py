@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from keyturn.core import agenda
+from keyturn.core import events as ev
 from keyturn.core.agenda import Step
-from keyturn.core.errors import Unavailable
+from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.policy import Party
 from keyturn.core.terms import Instant
 from keyturn.flow.log import Log
-from keyturn.flow.permit import SCOPE, bundle
+from keyturn.flow.permit import SCOPE, bundle, handed
 from keyturn.flow.ports import Cosigned
 from keyturn.flow.run import run
 from keyturn.ledger import checkpoint
@@ -145,6 +146,27 @@ def test_a_permit_below_no_witnessed_head_is_handed_to_nobody(tmp_path: Path) ->
         permit = next(iter(governor.state.permits))
         with pytest.raises(Unavailable, match="the newest checkpoint that may be shown has"):
             bundle(governor.log, permit)
+
+
+def test_no_bundle_hides_a_revocation_behind_an_older_witnessed_head(tmp_path: Path) -> None:
+    world = witnessed(tmp_path, table(1, "w1"))
+    assert world.witnesses is not None
+    founding(world)
+    with world.log() as log:
+        permit = next(iter(log.state.permits))
+        world.witnesses.silent = {"w1"}
+        log.record(lambda stamp: ev.PermitRevoked(**stamp, permit=permit, reason="recalled"), actor="ada")
+        assert bundle(log, permit).status.index < log.store.head().size - 1  # older; the governor itself reads on
+        with pytest.raises(Unavailable, match="`w1` is silent: it does not answer"):
+            handed(log, permit)
+        world.witnesses.silent = set()
+        size = checkpoint.parse_body(bundle(log, permit).checkpoint).size
+        made = handed(log, permit, old_size=size)
+        assert made.old_size == size
+        assert made.consistency
+        assert made.status.index > size
+        with pytest.raises(MalformedInput, match="has seen 9999 entries"):
+            handed(log, permit, old_size=9999)
 
 
 def test_what_witnesses_swear_to_grows_old(tmp_path: Path) -> None:

@@ -35,7 +35,14 @@ def test_a_revoked_permit_loads_nothing_any_more(founder: Path, tmp_path: Path) 
     assert keyturn(*words).returncode == 0
     said = keyturn("permit", "revoke", permit, "--project", str(made.project.root), "--reason", "recalled")
     assert said.returncode == 0, said.stderr
-    made.project.bundle(permit, bundle, old_size=app.read_trust(trust).seen.size)
+    seen = app.read_trust(trust).seen.size
+    shown = ("permit", "show", permit, "--project", str(made.project.root), "--bundle", str(bundle))
+    assert keyturn(*shown).returncode == 0
+    unproven = keyturn(*words)
+    assert f"--since {seen}`" in " ".join(unproven.stdout.split())  # what it should have been asked with
+    assert keyturn(*shown, "--since", str(seen)).returncode == 0
+    assert keyturn(*shown, "--trust", str(trust)).returncode == 0
+    assert app.read_trust(trust).seen.size == seen  # kept, and the bundle continues it
     refused = keyturn(*words)
     assert refused.returncode == 3
     assert "revoked" in refused.stdout

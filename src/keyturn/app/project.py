@@ -349,11 +349,9 @@ class Project:
         return disclosing.draft(state, disclosing.find_incident(state, incident))
 
     def bundle(self, permit: str, path: Path, *, old_size: int = 0) -> int:
-        """Write a permit's bundle under a fresh checkpoint; returns its size in bytes."""
+        """Write a permit's bundle under a fresh checkpoint, as `permits.handed` makes it; returns its size in bytes."""
         with self.opened() as log:
-            log.renew(policy_of(log.state).freshness.permit_seconds / 2)
-            log.publish()
-            data = permits.pack(permits.bundle(log, permit, old_size=old_size))
+            data = permits.pack(permits.handed(log, permit, old_size=old_size))
         path.write_bytes(data)
         return len(data)
 
@@ -367,8 +365,18 @@ class Project:
             log.record(lambda stamp: ev.PermitRevoked(**stamp, permit=permit, reason=said.reference), actor=by[:100])
             log.publish()
 
-    def write_trust(self, path: Path) -> None:
-        """Write the trust file that a loading node pins; all that it has seen is the policy in force."""
+    def write_trust(self, path: Path) -> int:
+        """Write the trust file that a loading node pins; all that it has seen is the policy in force.
+
+        One that is there stays as it is, with all that its node has seen; returns how many entries that are.
+        """
         own, newest = trusts.read(self.home / "trust.json"), self.logged().policies[-1]
         seen = trusts.Seen(policy_version=newest.version, policy_index=newest.index, policy_digest=newest.digest)
+        if path.exists():
+            kept = trusts.read(path)
+            if kept.genesis != own.genesis:
+                message = f"`{path}` is the trust file of `{kept.founded.origin}`, which is another log"
+                raise MalformedInput(message, help="name another file")
+            return kept.seen.size
         trusts.write(trusts.Trust(own.genesis, own.founded, own.policy, seen), path)
+        return 0

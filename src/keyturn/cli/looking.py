@@ -196,20 +196,23 @@ def permit_show(args: argparse.Namespace) -> int:
     state, now = project.state(), context.now()
     newest = next(reversed(list(state.permits)), "")
     permit = context.find("permit", args.permit or newest, state.permits, where="`keyturn log list`")
+    there = bool(args.trust) and Path(args.trust).exists()
+    seen = project.write_trust(Path(args.trust)) if args.trust else 0
+    since = args.since or seen
     if args.bundle:
-        project.bundle(permit.permit, Path(args.bundle))
-    if args.trust:
-        project.write_trust(Path(args.trust))
+        project.bundle(permit.permit, Path(args.bundle), old_size=since)
     word, _, why = screen.standing(state, permit, now)
     if args.json:
-        written = {"bundle": args.bundle, "trust": args.trust}
+        written = {"bundle": args.bundle, "trust": args.trust, "since": since}
         context.emit({"word": word, "why": why, "permit": permit, "banners": waits.banners(state), **written})
         return 0
     sheet = context.sheet()
     screen.show(sheet, state, permit, now)
-    for name, path in (("bundle", args.bundle), ("trust", args.trust)):
-        if path:
-            sheet.entry(name, f"written to {path}")
+    if args.bundle:
+        more = f"; it continues the {since} entries that the node has seen" if since else ""
+        sheet.entry("bundle", f"written to {args.bundle}{more}")
+    if args.trust:
+        sheet.entry("trust", f"{args.trust} was there and is kept" if there else f"written to {args.trust}")
     if args.bundle:
         trust = args.trust or "FILE"
         sheet.command(f"keyturn verify permit {args.bundle} --trust {trust} --weights DIR")

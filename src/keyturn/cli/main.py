@@ -262,7 +262,10 @@ def _permit(made: argparse.ArgumentParser) -> None:
     show = _verb(verbs, "show", "what a permit allows, and whether it still does", LOOKING, "permit_show")
     show.add_argument("permit", metavar="PERMIT", nargs="?", help="default: the newest")
     show.add_argument("--bundle", metavar="FILE", help="write the bundle for a loading node")
-    show.add_argument("--trust", metavar="FILE", help="write the trust file that a loading node pins")
+    show.add_argument("--trust", metavar="FILE", help="the trust file that a loading node pins; kept if there")
+    show.add_argument(
+        "--since", metavar="N", type=int, default=0, help="entries that the node has seen, which the bundle continues"
+    )
     part = _verb(verbs, "explode", "take a bundle apart into standard files for other tools", LOGS, "permit_explode")
     part.add_argument("bundle", metavar="BUNDLE")
     part.add_argument("dir", metavar="DIR", help="an empty or a new folder")
@@ -275,7 +278,8 @@ def _log(made: argparse.ArgumentParser) -> None:
     show.add_argument("--kind", metavar="EVENT", help="only these, such as ApprovalGiven")
     show.add_argument("--actor", metavar="NAME", help="only what this person or process did")
     show.add_argument("--candidate", metavar="CANDIDATE", help="only what is about this candidate")
-    show.add_argument("--since", metavar="TIME", help="only from then on, such as 2026-11-23T21:05:10Z")
+    seen = "how many entries the node has seen, which the bundle continues (default: what --trust says)"
+    show.add_argument("--since", metavar="N", type=int, default=0, help=seen)
     _pages(show)
     _log_files(verbs)
     again = _verb(verbs, "replay", "decide the whole log again", CHECKING, "log_replay")

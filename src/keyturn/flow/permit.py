@@ -125,6 +125,28 @@ def bundle(log: Log, permit: str, *, old_size: int = 0) -> Bundle:
     )
 
 
+def handed(log: Log, permit: str, *, old_size: int = 0) -> Bundle:
+    """The bundle for a loading node that has seen `old_size` entries, under a head made fresh for it.
+
+    Raises `Unavailable` where the witnesses that the policy asks for have not cosigned that head: an older one could
+    hide a revocation. Raises `MalformedInput` where the log has fewer entries than the node has seen.
+    """
+    if log.state.current is None:
+        raise MalformedInput("no policy is adopted, so no permit stands", help="`keyturn init`")
+    policy = log.state.current.policy
+    log.renew(policy.freshness.permit_seconds / 2)
+    log.publish()
+    if policy.witnesses.required and log.state.witnessed < log.state.published:
+        missing = "; ".join(log.witness()) or "it is being asked for"
+        message = f"the newest head is not witnessed as the policy asks: {missing}"
+        raise Unavailable(message, help="bundles made before still hold; try again once the witnesses answer")
+    made = bundle(log, permit, old_size=old_size)
+    if made.old_size != old_size:
+        message = f"the node has seen {old_size} entries; the newest checkpoint of this log has fewer"
+        raise MalformedInput(message, help="this log was put back to an earlier day, or the number is another log's")
+    return made
+
+
 def pack(bundle: Bundle) -> bytes:
     """The bundle as one file: canonical JSON, as `verify.bundle` reads it."""
     return canonical.encode(

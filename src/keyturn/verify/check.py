@@ -116,7 +116,7 @@ def _head(bundle: Bundle, trust: Trust, chain: tuple[Adopted, ...]) -> checkpoin
         raise Failed(2, message, "get a fresh bundle; if it stays so, the log was rewritten")
     if seen.size and not _continues(bundle, seen, head):
         message = f"the log does not continue the {seen.size} entries that this node has seen: a fork, or no proof"
-        raise Failed(2, message, f"ask for a bundle with a consistency proof from {seen.size}; else report a fork")
+        raise Failed(2, message, f"{FRESH[:-1]} --since {seen.size}`; if it stays so, report a fork")
     return head
 
 
