@@ -261,8 +261,8 @@ def test_by_the_door_the_replaced_key_gets_nothing_and_leaves_no_evidence(audite
     assert auditors.show(audited.a1).standing == ()
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_where_memory_would_believe_it_the_decided_log_does_not(tmp_path, moved):
+@pytest.mark.parametrize("mirror_is", ["whole", "gone", "behind"])
+def test_where_memory_would_believe_it_the_decided_log_does_not(tmp_path, mirror_is):
     """During the overlap the auditor was told of the pinned key only: it knows from the log that both must sign."""
     audited = Audited(tmp_path, NEXT_LOG, OLD)
     audited.check()
@@ -272,11 +272,16 @@ def test_where_memory_would_believe_it_the_decided_log_does_not(tmp_path, moved)
     size = len(leaves)
     with auditors.opened(audited.a1, quiet) as (mirror, pinned, _), auditors.served(audited.a1, mirror, pinned) as door:
         assert door.add_checkpoint(asked(leaves, 0, *audited.keys)).status == 200
-    if moved:
+    if mirror_is != "whole":
         (audited.a1 / "mirror.db").unlink()
     with auditors.opened(audited.a1, quiet) as (mirror, pinned, _), auditors.served(audited.a1, mirror, pinned) as door:
+        if mirror_is == "behind":
+            early = leaves[: audited.made.log.state.policies[1].index]
+            audited.show(early, OLD)
+            mirror.advance(signed(early, OLD))
         fork = door.add_checkpoint(asked([*leaves[:-1], b"junk"], size, OLD))
-        assert (fork.status, fork.body.startswith(b"not yet: " if moved else b"not this log: ")) == (403, True)
+        said = b"not this log: " if mirror_is == "whole" else b"not yet: "
+        assert (fork.status, fork.body.startswith(said)) == (403, True)
         assert door.memory.forks(LOG.name) == ()
         audited.show([*leaves, b"junk"], OLD)
         longer = door.add_checkpoint(asked([*leaves, b"junk"], size, OLD))
