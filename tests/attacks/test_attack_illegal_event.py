@@ -13,7 +13,7 @@ from keyturn.ledger.checkpoint import sign
 from keyturn.wire import canonical, leaf
 from keyturn.wire.digest import sha256
 from tests.auditor.conftest import honest, pin, story
-from tests.auditor.scene import Shelf, Thief, head_of, mirror_of
+from tests.auditor.scene import Shelf, Thief, head_of, mirror_of, note_of
 from tests.fakes.world import Key, LogKey
 
 __all__ = ["honest", "pin", "story"]
@@ -252,29 +252,29 @@ def test_it_is_refused_by_name_and_stays_refused(attack, tmp_path, story, honest
     thief, entry = attack(honest, story.events())
     shelf = Shelf(honest[:11])
     mirror = mirror_of(tmp_path, pin, shelf)
-    assert judge(mirror, head_of(honest[:11])) is None
+    assert judge(mirror, note_of(honest[:11])) is None
     shelf.show(thief.leaves)
-    said = judge(mirror, head_of(thief.leaves))
+    said = judge(mirror, note_of(thief.leaves))
     assert said is not None
     assert said.startswith("illegal: ")
     assert f"entry {entry}: {ATTACKS[attack]}: " in said
     mirror.close()
     restarted = mirror_of(tmp_path, pin, shelf)
-    assert judge(restarted, head_of(thief.leaves)) == said
-    assert judge(restarted, head_of(honest[:11])) == said
+    assert judge(restarted, note_of(thief.leaves)) == said
+    assert judge(restarted, note_of(honest[:11])) == said
     if ATTACKS[attack] != UNREADABLE:
         thief.status()
         shelf.show(thief.leaves)
-        assert judge(restarted, head_of(thief.leaves)) == said
+        assert judge(restarted, note_of(thief.leaves)) == said
 
 
 def test_the_honest_log_itself_is_let_through_whole(tmp_path, honest, pin):
-    assert judge(mirror_of(tmp_path, pin, Shelf(honest)), head_of(honest)) is None
+    assert judge(mirror_of(tmp_path, pin, Shelf(honest)), note_of(honest)) is None
 
 
 def test_another_founding_under_the_same_log_key_is_not_the_pinned_one(tmp_path, honest, pin):
     other = replace(pin, genesis=Digest("sha256:" + "0" * 64))
-    said = judge(mirror_of(tmp_path, other, Shelf(honest)), head_of(honest))
+    said = judge(mirror_of(tmp_path, other, Shelf(honest)), note_of(honest))
     assert said is not None
     assert "entry 0: genesis_must_be_the_pinned_one: the log rests on sha256:" in said
 
@@ -284,18 +284,18 @@ def test_a_mark_stands_although_the_files_are_gone_and_although_others_are_shown
     thief.put(b"trust me")
     shelf = Shelf(thief.leaves)
     mirror = mirror_of(tmp_path, pin, shelf)
-    said = judge(mirror, head_of(thief.leaves))
+    said = judge(mirror, note_of(thief.leaves))
     shelf.files.clear()
-    assert judge(mirror, head_of([*thief.leaves, b"more"])) == said
+    assert judge(mirror, note_of([*thief.leaves, b"more"])) == said
     shelf.show(honest)
-    assert (judge(mirror, head_of(honest)) or "").startswith(str(said))
+    assert (judge(mirror, note_of(honest)) or "").startswith(str(said))
 
 
 def test_what_cannot_be_fetched_and_what_differs_are_other_words_and_pass(tmp_path, honest, pin):
     shelf = Shelf()
     mirror = mirror_of(tmp_path, pin, shelf)
-    assert (judge(mirror, head_of(honest)) or "").startswith("not yet: there is no `tile/entries/000")
+    assert (judge(mirror, note_of(honest)) or "").startswith("not yet: there is no `tile/entries/000")
     shelf.show((*honest[:60], honest[59], *honest[61:]))
-    assert (judge(mirror, head_of(honest)) or "").startswith("not this log: the 0 mirrored entries and the fetched")
+    assert (judge(mirror, note_of(honest)) or "").startswith("not this log: the 0 mirrored entries and the fetched")
     shelf.show(honest)
-    assert judge(mirror, head_of(honest)) is None
+    assert judge(mirror, note_of(honest)) is None

@@ -54,13 +54,19 @@ def head_of(leaves: Sequence[bytes], origin: str = "toy.example/log") -> Checkpo
     return Checkpoint(origin, len(leaves), tree.Frontier().extend(tree.leaf_hashes(leaves)).root())
 
 
-def recorded() -> tuple[tuple[bytes, ...], tuple[int, ...], Pin]:
-    """The recorded lineage: its entries, the sizes that it published, and what its trust file pins."""
+def note_of(leaves: Sequence[bytes]) -> bytes:
+    """The head over these entries, signed by the log."""
+    return checkpoint.sign(head_of(leaves), LogKey())
+
+
+def recorded() -> tuple[tuple[bytes, ...], dict[int, bytes], Pin]:
+    """The recorded lineage: its entries, the heads that it published by size, and what its trust file pins."""
     files = unpacked(RECORDED.read_bytes())
     name = next(each for each in files if each.startswith("tile/entries/"))
-    sizes = sorted(int(each.rpartition("/")[2]) for each in files if each.startswith("checkpoints/"))
+    published = (each for each in files if each.startswith("checkpoints/"))
+    heads = {int(each.rpartition("/")[2]): files[each] for each in published}
     trust = trusts.read(TRUST)
-    return archive._leaves(name, files[name]), tuple(sizes), Pin(trust.genesis)
+    return archive._leaves(name, files[name]), dict(sorted(heads.items())), Pin(trust.genesis)
 
 
 def mirror_of(home: Path, pin: Pin, shelf: Any) -> Mirror:

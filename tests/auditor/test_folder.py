@@ -13,7 +13,7 @@ from keyturn.ledger import checkpoint
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.witnessing.memory import Fork
 from keyturn.verify import trust as trusts
-from tests.auditor.scene import NOW, Thief, head_of
+from tests.auditor.scene import NOW, Thief, head_of, note_of
 from tests.fakes.world import Key, LogKey
 from tests.ledger.exports import quiet
 
@@ -33,10 +33,10 @@ def a1(trust, honest, tmp_path):
     return tmp_path / "a1"
 
 
-def judged(place, head):
+def judged(place, note):
     """What the served auditor would say of this head."""
     with auditors.opened(place, quiet) as (mirror, pinned, _), witnesses.opened(place, judge=lambda _: None) as witness:
-        return auditors._judged(mirror, witness.memory, pinned, head)
+        return auditors._judged(mirror, witness.memory, pinned, note)
 
 
 def test_an_auditor_knows_its_logs_key_and_nothing_else_at_first(a1, story, tmp_path):
@@ -54,7 +54,7 @@ def test_checking_mirrors_and_cosigns_nothing(a1, honest):
     done = auditors.check(a1, quiet)
     assert (done.size, done.new, done.shown.mirrored, done.shown.cosigned) == (len(honest), len(honest), len(honest), 0)
     assert auditors.check(a1, quiet).new == 0
-    assert judged(a1, head_of(honest)) is None
+    assert judged(a1, note_of(honest)) is None
 
 
 def test_an_older_head_that_is_shown_later_is_told(a1, honest, tmp_path):
@@ -77,7 +77,7 @@ def test_a_head_that_another_key_signed_is_not_looked_at(a1, honest, tmp_path):
 
 
 def test_another_log_that_its_operator_made_it_trust_is_not_judged_by_this_mirror(a1, honest):
-    said = judged(a1, replace(head_of(honest), origin="other.example/log"))
+    said = judged(a1, note_of(honest).replace(b"toy.example/log", b"other.example/log"))
     assert said == "not this log: this auditor audits `toy.example/log` only"
 
 
@@ -86,7 +86,7 @@ def test_the_proof_of_a_second_history_that_came_by_the_door_is_a_finding(a1, ho
     theirs = checkpoint.sign(Checkpoint("toy.example/log", 51, bytes(32)), LogKey())
     with witnesses.opened(a1, judge=lambda _: None) as witness:
         witness.memory.keep_fork(Checkpoint("toy.example/log", 51, bytes(32)), Fork(ours, theirs, NOW))
-    said = judged(a1, head_of(honest))
+    said = judged(a1, note_of(honest))
     assert said is not None
     assert said.startswith("illegal: entry 51: log_must_have_one_history: two roots are signed for the first 51")
     assert [mark.entry for mark in auditors.show(a1).standing] == [51]

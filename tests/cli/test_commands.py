@@ -55,7 +55,8 @@ def test_every_command_of_the_contract_is_there() -> None:
         |permit show|permit explode|permit revoke|verify permit|verify log
         |log list|log tiles|log prove|log state|log check|log fsck|log blob|log erase
         |log replay|log export|audit|halt|resume|incident list|incident show|incident aware|loop serve
-        |openevolve init|openevolve run|openevolve demo|witness init|witness trust|witness show|witness serve
+        |openevolve init|openevolve run|openevolve demo|witness init|witness trust|witness distrust
+        |witness show|witness serve
         |auditor init|auditor serve|auditor show|auditor check|auditor pardon"""
     assert commands(build_parser()) == {" ".join(each.split()) for each in contract.split("|")}
 

@@ -94,6 +94,26 @@ def test_a_log_may_have_several_keys(folder, keyturn):
     assert keyturn("trust", folder, "--log", PostQuantum("pq.example").verifier.vkey)[0] == 0
 
 
+def test_a_replaced_key_is_taken_away_by_name_and_the_last_one_only_on_purpose(folder, keyturn):
+    old, new = (Key("log.example", salt).verifier().vkey for salt in ("", "a second key"))
+    for key in (old, new):
+        keyturn("trust", folder, "--log", key)
+    shown = keyturn("show", folder)[1]
+    assert shown.index(old) < shown.index(new) < shown.index("the newest last")
+    assert json.loads(keyturn("distrust", folder, "--log", old, "--json")[1]) == {"origin": "log.example", "left": 1}
+    code, _, err = keyturn("distrust", folder, "--log", old)
+    assert (code, "is no key of the log `log.example` here" in err) == (2, True)
+    code, _, err = keyturn("distrust", folder, "--log", new)
+    assert (code, "say `--forget` to end with this log" in err) == (5, True)
+    code, _, err = keyturn("distrust", folder, "--log", new, "--origin", "other.example")
+    assert (code, "no key of the log `other.example`" in err) == (2, True)
+    (log,) = json.loads(keyturn("show", folder, "--json")[1])["logs"]
+    assert log["vkeys"] == [new]
+    code, out, _ = keyturn("distrust", folder, "--log", new, "--forget")
+    assert (code, "nothing of this log is cosigned any more" in out) == (0, True)
+    assert json.loads(keyturn("show", folder, "--json")[1])["logs"] == []
+
+
 def test_a_witness_key_a_wrong_one_and_its_own_are_no_logs(folder, keyturn):
     own = (folder / "vkeys").read_text().splitlines()
     for vkey in (Key("w").witness.vkey, "log.example+00000000+AAAA", own[0], own[1]):

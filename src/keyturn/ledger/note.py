@@ -185,6 +185,12 @@ def _only(note: bytes, wanted: Callable[[tuple[str, bytes]], bool]) -> bytes:
     return (f"{text}\n" + "".join(kept)).encode()
 
 
+def named(note: bytes, verifiers: Sequence[Verifier]) -> tuple[Verifier, ...]:
+    """Return which of these keys have a signature line in `note`. Nothing is verified: for notes that were opened."""
+    found = {(name, hint) for name, hint, _ in _split(note)[1]}
+    return tuple(each for each in verifiers if (each.name, each.hash) in found)
+
+
 def text_of(note: bytes) -> str:
     """Return the text of a note that nobody has verified; for our own notes and for messages only."""
     return _split(note)[0]

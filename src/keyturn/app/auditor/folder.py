@@ -27,6 +27,7 @@ from keyturn.ledger.auditing.walk import Wrong
 from keyturn.ledger.checkpoint import Checkpoint
 from keyturn.ledger.note import Verifier
 from keyturn.ledger.witnessing.memory import Memory
+from keyturn.ledger.witnessing.witness import Witness
 from keyturn.verify import trust as trusts
 from keyturn.verify.trust import Trust
 
@@ -129,13 +130,13 @@ def show(folder: Path) -> Shown:
 def check(folder: Path, tell: Tell) -> Checked:
     """Fetch what the static files hold now and decide it again, without cosigning anything.
 
-    Raises `Unavailable` where they cannot be had, `UntrustedInput` for a head that the log did not sign, and
-    `TamperDetected` for files that do not lead to the head, or for a second history.
+    Raises `Unavailable` where they cannot be had, `UntrustedInput` for a head that the log's keys in force at its
+    size did not sign, and `TamperDetected` for files that do not lead to the head, or for a second history.
     """
     with opened(folder, tell) as (mirror, pinned, tiles):
         data = fetch.newest(tiles)
-        head = _signed(data, _keys(folder, pinned))
-        done = mirror.advance(head, data)
+        head = _signed(data, (*_keys(folder, pinned), *_in_force(mirror)))
+        done = mirror.advance(data)
     return Checked(head.size, done.new, show(folder))
 
 
@@ -158,10 +159,7 @@ def serve(folder: Path, listen: str, tell: Tell) -> doors.Tally:
     """Be a witness that audits, until SIGTERM or Ctrl-C."""
     address = doors.parse_listen(listen)
 
-    def judged(head: Checkpoint) -> str | None:
-        return _judged(mirror, witness.memory, pinned, head)
-
-    with opened(folder, tell) as (mirror, pinned, _), witnesses.opened(folder, judge=judged) as witness:
+    with opened(folder, tell) as (mirror, pinned, _), served(folder, mirror, pinned) as witness:
         door = doors.Door(address, witness, tell)
         tell(f"audits `{pinned.founded.origin}` and listens at {door.url}")
         return doors.serve(door)
@@ -186,16 +184,27 @@ def opened(folder: Path, tell: Tell) -> Iterator[tuple[Mirror, Trust, Tiles]]:
         mirror.close()
 
 
-def _judged(mirror: Mirror, memory: Memory, pinned: Trust, head: Checkpoint) -> str | None:
+@contextmanager
+def served(folder: Path, mirror: Mirror, pinned: Trust) -> Iterator[Witness]:
+    """The witness of this folder, with this mirror as its judge of heads and of what convicts a log."""
+
+    def judged(note: bytes) -> str | None:
+        return _judged(mirror, witness.memory, pinned, note)
+
+    with witnesses.opened(folder, judge=judged, vouch=mirror.doubt) as witness:
+        yield witness
+
+
+def _judged(mirror: Mirror, memory: Memory, pinned: Trust, note: bytes) -> str | None:
     """Why this head must not be cosigned; the proofs of a second history that came by the door become marks first."""
     origin = pinned.founded.origin
-    if head.origin != origin:
+    if checkpoint.parse_body(note).origin != origin:
         return f"not this log: this auditor audits `{origin}` only"
     for fork in memory.forks(origin):
         size = checkpoint.parse_body(fork.theirs).size
         message = f"two roots are signed for the first {size} entries; both notes lie in `witness.db`"
         mirror.marks.keep([Wrong(size, "log_must_have_one_history", message)], size=size, at=fork.at)
-    return judge(mirror, head)
+    return judge(mirror, note)
 
 
 def _pinned(folder: Path) -> tuple[Trust, str]:
@@ -211,6 +220,12 @@ def _keys(folder: Path, pinned: Trust) -> tuple[Verifier, ...]:
     """The log's keys that this witness knows: the pinned one, and those that its operator added."""
     logs = witnesses.show(folder).logs
     return next((log.keys for log in logs if log.origin == pinned.founded.origin), ())
+
+
+def _in_force(mirror: Mirror) -> tuple[Verifier, ...]:
+    """The log's keys by the entries that were decided here."""
+    keys = mirror.keys()
+    return keys.rows[-1][1] if keys else ()
 
 
 def _signed(data: bytes, keys: tuple[Verifier, ...]) -> Checkpoint:

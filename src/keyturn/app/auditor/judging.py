@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from keyturn.core.errors import Conflict, KeyturnError, Unavailable
 from keyturn.ledger.auditing.marks import Mark
 from keyturn.ledger.auditing.mirror import Mirror
-from keyturn.ledger.checkpoint import Checkpoint
 
 NAMED_MAX = 3
 """How many marks a refusal names; `keyturn auditor show` names all."""
 
 
-def judge(mirror: Mirror, head: Checkpoint) -> str | None:
-    """Why this head must not be cosigned, or None: its entries are fetched, compared with its root, decided again.
+def judge(mirror: Mirror, note: bytes) -> str | None:
+    """Why the head in this note must not be cosigned, or None: its entries are fetched, compared, decided again.
 
     A mark that stands is the answer whatever else goes wrong, and it does not keep the mirror from going on.
     """
-    said = _advanced(mirror, head)
+    said = _advanced(mirror, note)
     try:
         standing = mirror.marks.standing()
     except KeyturnError as fault:
@@ -37,9 +36,9 @@ def illegal(standing: Sequence[Mark]) -> str:
     return f"illegal: {named}{more}; this auditor does not cosign this log"
 
 
-def _advanced(mirror: Mirror, head: Checkpoint) -> str | None:
+def _advanced(mirror: Mirror, note: bytes) -> str | None:
     try:
-        mirror.advance(head)
+        mirror.advance(note)
     except (Unavailable, Conflict) as fault:
         return f"not yet: {fault.message}"
     except KeyturnError as fault:

@@ -22,7 +22,7 @@ from keyturn.ledger.witnessing import cosignature
 from keyturn.ledger.witnessing.memory import Log, Memory
 from keyturn.ledger.witnessing.witness import Cosigner, Judge, Witness
 
-__all__ = ["Log", "Shown", "create", "opened", "show", "trust"]
+__all__ = ["Log", "Shown", "create", "distrust", "opened", "show", "trust"]
 
 KEYS, MEMORY, VKEYS = "keys", "witness.db", "vkeys"
 AUDITOR = "auditor.tiles"
@@ -83,6 +83,17 @@ def trust(folder: Path, vkey: str, *, origin: str | None = None) -> tuple[str, b
         return named, memory.trust(named, key)
 
 
+def distrust(folder: Path, vkey: str, *, origin: str | None = None, forget: bool = False) -> tuple[str, int]:
+    """Take a head that only this key signed no more; returns the log's origin, and how many of its keys are left.
+
+    What was cosigned is kept. Raises as `Memory.distrust` does: the last key of a log goes only with `forget`.
+    """
+    key = note.parse_vkey(vkey)
+    named = _line(origin or key.name)
+    with _memory(folder) as memory:
+        return named, memory.distrust(named, key, forget=forget)
+
+
 def show(folder: Path) -> Shown:
     """Read a witness's folder; raises as `Memory.open` and the key files do."""
     with _memory(folder) as memory:
@@ -91,13 +102,16 @@ def show(folder: Path) -> Shown:
 
 
 @contextmanager
-def opened(folder: Path, *, judge: Judge | None = None) -> Iterator[Witness]:
-    """The witness of this folder while this holds; with `judge` it is an auditor, without it no auditor is served."""
+def opened(folder: Path, *, judge: Judge | None = None, vouch: Judge | None = None) -> Iterator[Witness]:
+    """The witness of this folder while this holds; with `judge` it is an auditor, without it no auditor is served.
+
+    `vouch` is the witness's, see there.
+    """
     if judge is None and (folder / AUDITOR).exists():
         message = f"`{folder}` is an auditor's: with its keys nothing is cosigned that was not decided again"
         raise MalformedInput(message, help="`keyturn auditor serve DIR`")
     with _memory(folder) as memory:
-        yield Witness(memory, _cosigners(folder, memory.name), SystemClock().now, judge)
+        yield Witness(memory, _cosigners(folder, memory.name), SystemClock().now, judge, vouch)
 
 
 @contextmanager

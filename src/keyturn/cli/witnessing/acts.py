@@ -57,6 +57,25 @@ def trust(args: argparse.Namespace) -> int:
     return 0
 
 
+def distrust(args: argparse.Namespace) -> int:
+    """Take a key of a log away from the witness."""
+    from keyturn.app.witnessing import folder
+
+    origin, left = folder.distrust(Path(args.dir), args.log, origin=args.origin, forget=args.forget)
+    if args.json:
+        context.emit({"origin": origin, "left": left})
+        return 0
+    sheet = context.sheet()
+    word = sheet.paint("DISTRUSTED", "bold", "yellow")
+    sheet.line(f"{word}  from now on: this key of the log {safe(origin, 80)}")
+    if left:
+        sheet.say(f"{count(left, 'key')} of it still trusted; a head that only the other signed is refused")
+    else:
+        sheet.say("nothing of this log is cosigned any more; what was cosigned is kept, and goes on with a new `trust`")
+    context.out(sheet)
+    return 0
+
+
 def show(args: argparse.Namespace) -> int:
     """Show a witness; 3 when a log was caught with two histories."""
     from keyturn.app.witnessing import folder
@@ -76,6 +95,13 @@ def show(args: argparse.Namespace) -> int:
     if not rows:
         sheet.say("none yet: `keyturn witness trust DIR --log VKEY`", indent=2)
     for log in shown.logs:
+        for key in log.keys if len(log.keys) > 1 else ():
+            long = columns(key.vkey) > VKEY_COLUMNS
+            sheet.line(
+                f"  {safe(key.vkey, 60)}  ML-DSA-44, whole in `--json`" if long else f"  {safe(key.vkey, VKEY_COLUMNS)}"
+            )
+        if len(log.keys) > 1:
+            sheet.say("several keys, the newest last; `keyturn witness distrust` takes a replaced one away", indent=2)
         for fork in log.forks:
             sheet.say(f"✖ {safe(log.origin, 60)} signed two histories; seen {utc(fork.at)}", "red", hang=4)
             sheet.say("  both signed notes are in `--json`: show them to everybody who relies on that log", hang=4)

@@ -1,7 +1,8 @@
 """The auditor's own copy of a log: fetched, compared with what the log signed, decided again, and only then kept.
 
 An attempt whose root is not the signed one leaves no trace. What is illegal is kept with the rest, because it is the
-evidence, and a mark says so for ever. It never signs, and it never believes a head whose signature nobody checked.
+evidence, and a mark says so for ever. It never signs, and it never believes a head that the log's keys in force at its
+size did not sign, by the entries that it decided itself: a key that was replaced convicts nobody.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keyturn.core.errors import Conflict, TamperDetected, Unavailable
+from keyturn.core.errors import Conflict, KeyturnError, TamperDetected, Unavailable, UntrustedInput
 from keyturn.core.terms import Instant
-from keyturn.ledger import tree
+from keyturn.ledger import checkpoint, tree
 from keyturn.ledger.auditing import fetch
 from keyturn.ledger.auditing.fetch import BOUNDS, Bounds, Tiles
 from keyturn.ledger.auditing.marks import Marks, Mirrored
 from keyturn.ledger.auditing.walk import Pin, Walk, Wrong
-from keyturn.ledger.checkpoint import Checkpoint
+from keyturn.ledger.checkpoint import Checkpoint, Keys
 from keyturn.ledger.store import LEAF_BYTES_MAX, Head, Store
 
 MARKS_MAX = 100
@@ -86,13 +87,34 @@ class Mirror:
         """Whether every mirrored entry could be decided again, so that whatever follows can be too."""
         return self._walk.decided
 
-    def advance(self, head: Checkpoint, note: bytes = b"") -> Advanced:
-        """Mirror and decide everything up to `head`, which the log's key must have signed (with `note`, if it is kept).
+    def keys(self) -> Keys | None:
+        """The log's keys over time as far as it was decided; None before its founding was read."""
+        return self._walk.log_keys
 
-        What is illegal is marked, not raised. Raises `Unavailable` when the entries cannot be had yet, and
-        `TamperDetected` when they do not lead to the signed root, or the mirror does not hold what it held; the
-        mirror is then as it was.
+    def doubt(self, note: bytes) -> str | None:
+        """Why the head in this note is not known to be the log's; None when the keys in force at its size signed it.
+
+        Raises as `advance` does when the mirror does not hold what it held.
         """
+        with self._lock:
+            self._refresh()
+            try:
+                head = checkpoint.parse_body(note)
+                if self._walk.log_keys is None or head.size > self._walk.size:
+                    return f"not yet: the {head.size} entries under this head were not decided here"
+                _require_signed(note, self._walk)
+            except KeyturnError as fault:
+                return f"not this log: {fault.message}"
+        return None
+
+    def advance(self, note: bytes) -> Advanced:
+        """Mirror and decide everything up to the head in this note, which a key of the log's must have signed.
+
+        What is illegal is marked, not raised. Raises `Unavailable` when the entries cannot be had yet,
+        `UntrustedInput` when not all keys in force at that size signed it, and `TamperDetected` when the entries do
+        not lead to the signed root, or the mirror does not hold what it held; the mirror is then as it was.
+        """
+        head = checkpoint.parse_body(note)
         with self._lock:
             for _ in range(TRIES_MAX):
                 try:
@@ -108,6 +130,7 @@ class Mirror:
             message = f"{self._pin.seen_size} entries were seen when the log was pinned; this head has {head.size}"
             raise Unavailable(message, help="ask with a newer head")
         if head.size <= start:
+            _require_signed(note, self._walk)
             self._compare(head)
             return Advanced(start, self._walk.decisions, 0)
         leaves = list(fetch.entries(self._tiles, start, head.size, bounds=self.bounds))
@@ -119,6 +142,7 @@ class Mirror:
                 help="nothing was kept; tell whoever serves these files, and compare with another witness's head",
             )
         walk = self._ahead(self._walk, self._frontier, leaves)
+        _require_signed(note, walk)
         self._mark(walk, head.size)
         if not all(1 <= len(leaf) <= LEAF_BYTES_MAX for leaf in leaves):
             message = "the signed log holds an entry that is empty or too long for any log; it is marked and not kept"
@@ -131,8 +155,7 @@ class Mirror:
         self._store.append(leaves, expected=Head(self._frontier.size, self._frontier.root()))
         self._walk, self._frontier = walk, frontier
         head = Head(frontier.size, frontier.root())
-        if note:
-            self._store.save_checkpoint(head.size, head.root, note)
+        self._store.save_checkpoint(head.size, head.root, note)
         self.marks.mirror(Mirrored(head, walk.decisions, self._now()))
 
     def _ahead(self, before: Walk, frontier: tree.Frontier, leaves: Sequence[bytes]) -> Walk:
@@ -196,3 +219,15 @@ class Mirror:
         if tree.Frontier().extend(hashes).root() != kept.head.root:
             message = f"the mirror's first {kept.head.size} entries are not those that were mirrored"
             raise TamperDetected(message, help=_ANEW)
+
+
+def _require_signed(note: bytes, walk: Walk) -> None:
+    """By all keys that the walk knows to be in force at the head's size: they change by entries below it alone."""
+    if walk.log_keys is None:
+        return
+    try:
+        checkpoint.open_checkpoint(note, walk.log_keys)
+    except UntrustedInput as fault:
+        message = f"the keys in force at the head's {checkpoint.parse_body(note).size} entries did not sign it"
+        found = "a key that a policy replaced cannot speak for the log; ask for its true head"
+        raise UntrustedInput(f"{message}: {fault.message}", help=found) from fault

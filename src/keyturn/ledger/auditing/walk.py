@@ -14,7 +14,8 @@ from keyturn.core import events as ev
 from keyturn.core.errors import KeyturnError
 from keyturn.core.replay import recheck
 from keyturn.core.terms import Digest
-from keyturn.ledger.history import History, keyring
+from keyturn.ledger.checkpoint import Keys
+from keyturn.ledger.history import History, keyring, log_keys
 from keyturn.wire import leaf
 
 PROGRESS_ENTRIES = 500
@@ -61,6 +62,12 @@ class Walk:
     def founded(self) -> ev.ProjectFounded | None:
         """The founding that was read, if there was one."""
         return self.history.state.project
+
+    @property
+    def log_keys(self) -> Keys | None:
+        """The keys that sign the log's heads, by the founding and the policies that were read; None without these."""
+        state = self.history.state
+        return log_keys(state.project, state.policies) if state.project else None
 
     def take(self, data: bytes) -> ev.Event | None:
         """Check the next entry's signature, decide it again, fold it; after one that cannot follow, signatures only.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keyturn.core.errors import Conflict, KeyturnError, TamperDetected, Unavailable, invariant
+from keyturn.core.errors import Conflict, KeyturnError, MalformedInput, TamperDetected, Unavailable, invariant
 from keyturn.core.terms import Instant
 from keyturn.ledger import note
 from keyturn.ledger.checkpoint import Checkpoint
@@ -60,7 +60,10 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A log that is known: its origin, its keys, what was cosigned last, if anything was, and its lies."""
+    """A log that is known: its origin, its keys, what was cosigned last, if anything was, and its lies.
+
+    One whose last key was taken away has no keys, and still what was cosigned of it.
+    """
 
     origin: str
     keys: tuple[Verifier, ...]
@@ -140,14 +143,31 @@ class Memory:
                 self._run("INSERT INTO key VALUES (?, ?)", origin, key.vkey)
         return not known
 
+    def distrust(self, origin: str, key: Verifier, *, forget: bool = False) -> int:
+        """Know this key of the log `origin` no more; returns how many are left. What was cosigned stays.
+
+        Raises `MalformedInput` for a key that is not known, and `Conflict` for the last one, unless with `forget`.
+        """
+        with self.changing():
+            known = self.keys(origin)
+            if key not in known:
+                message = f"`{key.name}+{key.hash.hex()}` is no key of the log `{origin}` here"
+                raise MalformedInput(message, help="`keyturn witness show DIR` lists them; `--origin` names the log")
+            if len(known) == 1 and not forget:
+                message = f"this is the last key of the log `{origin}`: without it, nothing of that log is cosigned"
+                raise Conflict(message, help="trust its new key first, or say `--forget` to end with this log")
+            self._run("DELETE FROM key WHERE origin = ? AND vkey = ?", origin, key.vkey)
+        return len(known) - 1
+
     def keys(self, origin: str) -> tuple[Verifier, ...]:
         """The keys of a log in the order of their becoming known; none where the log is unknown."""
         rows = self._run("SELECT vkey FROM key WHERE origin = ? ORDER BY rowid", origin)
         return tuple(note.parse_vkey(row[0]) for row in rows)
 
     def logs(self) -> tuple[Log, ...]:
-        """Every log that is known, by origin."""
-        origins = [str(row[0]) for row in self._run("SELECT DISTINCT origin FROM key ORDER BY origin")]
+        """Every log that is known or was ever cosigned, by origin."""
+        query = "SELECT origin FROM key UNION SELECT origin FROM head ORDER BY origin"
+        origins = [str(row[0]) for row in self._run(query)]
         return tuple(Log(each, self.keys(each), self.seen(each), self.forks(each)) for each in origins)
 
     def seen(self, origin: str) -> Seen | None:

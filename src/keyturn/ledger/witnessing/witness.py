@@ -20,8 +20,8 @@ from keyturn.ledger.witnessing import request
 from keyturn.ledger.witnessing.memory import Fork, Memory, Seen
 from keyturn.ledger.witnessing.request import Request
 
-Judge = Callable[[Checkpoint], str | None]
-"""Why this head, which its log signed and which continues the last one, must not be cosigned; None if it may be."""
+Judge = Callable[[bytes], str | None]
+"""Why the head in this note, which a known key of its log signed, must not be believed; None if it may be."""
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -50,11 +50,12 @@ class Cosigner:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A request whose checkpoint its log signed; `note` holds no line but those of the log's own keys."""
+    """A request whose checkpoint these keys of its log signed; `note` holds no other line than theirs."""
 
     request: Request
     head: Checkpoint
     note: bytes
+    signers: tuple[Verifier, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,16 @@ class Witness:
 
     `judge` is asked after signature and consistency held, outside of any transaction, so it may take its time; what it
     raises goes to the caller. Everything is then compared again, because others may have asked meanwhile.
+
+    `vouch` is asked about a head that would convict the log, before it is kept as evidence: it says why the log cannot
+    be held to that signature. Without it every key in memory is the log's.
     """
 
     memory: Memory
     cosigners: tuple[Cosigner, ...]
     now: Callable[[], Instant]
     judge: Judge | None = None
+    vouch: Judge | None = None
 
     def add_checkpoint(self, body: bytes) -> Answer:
         """Answer a request to cosign; 200 only with a cosignature over a head that this witness now remembers."""
@@ -76,12 +81,18 @@ class Witness:
         if isinstance(asked, Answer):
             return asked
         seen = self.memory.seen(asked.head.origin)
+        refused = self._outdated(asked, seen)
+        if refused is not None:
+            return refused
         refused = self._refused(asked, seen)
         if seen is not None and seen.head.size == asked.head.size and seen.head.root != asked.head.root:
+            doubt = None if self.vouch is None else self.vouch(asked.request.note)
+            if doubt is not None:
+                return _said(403, doubt)
             # Whatever the old size in the request: the log signed both, and that alone convicts it.
             self.memory.keep_fork(asked.head, Fork(seen.note, asked.note, self.now()))
         if refused is None and self.judge is not None:
-            reason = self.judge(asked.head)
+            reason = self.judge(asked.request.note)
             refused = None if reason is None else _said(422, reason)
         return refused or self._settled(asked)
 
@@ -111,7 +122,26 @@ class Witness:
             return _said(403, fault.message)
         if asked.old > head.size:
             return _said(400, f"the old size {asked.old} is beyond the checkpoint's, {head.size}")
-        return _Asked(asked, head, note.keep(asked.note, tuple(each.verifier for each in opened.signed)))
+        signers = tuple(each.verifier for each in opened.signed)
+        return _Asked(asked, head, note.keep(asked.note, signers), signers)
+
+    def _outdated(self, asked: _Asked, seen: Seen | None) -> Answer | None:
+        """Why the keys that signed this head speak for the log no more; None when they do.
+
+        Among the keys that are known now, one that is as new as the newest under the head that was cosigned last must
+        have signed: whoever adds a key signs with it from then on, and the one before may be anybody's.
+        """
+        known = self.memory.keys(asked.head.origin)
+        now = [place for place, key in enumerate(known) if key in asked.signers]
+        if not now:
+            return _said(403, "the key that signed this checkpoint is not trusted here any more")
+        last = note.named(seen.note, known) if seen else ()
+        if last and max(now) < known.index(last[-1]):
+            newest = f"{last[-1].name}+{last[-1].hash.hex()}"
+            return _said(
+                403, f"only an older key signed this; the head cosigned last has the newer `{newest}` under it"
+            )
+        return None
 
     def _refused(self, asked: _Asked, seen: Seen | None) -> Answer | None:
         """Why this head does not continue what was cosigned last; None when it does."""
@@ -135,7 +165,7 @@ class Witness:
         """Compare once more, sign, and remember, all in one transaction; the answer leaves after it."""
         with self.memory.changing():
             seen = self.memory.seen(asked.head.origin)
-            refused = self._refused(asked, seen)
+            refused = self._outdated(asked, seen) or self._refused(asked, seen)
             if refused is not None:
                 return refused
             now = self.now()
