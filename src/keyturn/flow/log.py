@@ -214,11 +214,7 @@ class Log:
         policy = self.state.current
         if policy is None or not policy.policy.witnesses.required:
             return self.store.checkpoint()
-        witnesses = policy.policy.witnesses
-        for data in reversed(self.store.checkpoints()):
-            if not witnesses.lacking(checkpoint.cosigners(data, self.log_keys, witnesses.parties)):
-                return data
-        return None
+        return checkpoint.newest_shown(self.store.checkpoints(), self.log_keys, policy.policy.witnesses)
 
     @property
     def log_keys(self) -> checkpoint.Keys:

@@ -133,6 +133,17 @@ def witnesses_of(data: bytes, log: note.Verifier | Keys, table: Witnesses) -> tu
     return table.counted(cosigners(data, log, table.parties))
 
 
+def newest_shown(notes: Sequence[bytes], log: note.Verifier | Keys, table: Witnesses | None) -> bytes | None:
+    """Return the newest of a log's own checkpoints, oldest first, that may be shown to others; None: none of them.
+
+    Where the policy asks for witnesses, it is one that enough of them cosigned. Raises as `open_checkpoint` does.
+    """
+    if table is None or not table.required:
+        return notes[-1] if notes else None
+    enough = (each for each in reversed(notes) if not table.lacking(cosigners(each, log, table.parties)))
+    return next(enough, None)
+
+
 def parse_body(data: bytes) -> Checkpoint:
     """Return what a note claims, unverified: for what we signed ourselves and for messages only."""
     return parse_text(note.text_of(data))
