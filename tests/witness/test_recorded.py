@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from keyturn.app.auditor.judging import judge
 from keyturn.app.verifying import verify_store
 from keyturn.core.errors import TamperDetected, Unavailable
 from keyturn.core.keys import lines
@@ -16,10 +17,11 @@ from keyturn.core.policy import Policy
 from keyturn.core.policy_reading import read_policy
 from keyturn.flow.ports import Cosigned
 from keyturn.ledger import checkpoint, note
-from keyturn.ledger.auditing.walk import UNREADABLE, Walk
+from keyturn.ledger.auditing.walk import UNREADABLE, Pin, Walk
 from keyturn.ledger.history import History
 from keyturn.ledger.witnessing.recorded import recorded
 from keyturn.wire import canonical, leaf
+from tests.auditor.scene import Shelf, head_of, mirror_of
 from tests.core import examples
 from tests.fakes.witnesses import WitnessKey, cosigned
 from tests.verify.scene import SERVICE, Scene, document
@@ -181,3 +183,14 @@ def test_a_cosignature_that_nobody_gave_is_tampering_to_a_reader_without_ml_dsa_
     without()
     with pytest.raises(TamperDetected, match="said to have cosigned and did not"):
         first.read(leaf.encode(forged, public=SERVICE.public, sign=SERVICE.sign))
+
+
+def test_an_auditor_without_ml_dsa_waits_and_marks_nothing_for_ever(tmp_path, without):
+    made = begun(tmp_path, row("w1", "pq"))
+    leaves = list(made.log.store.leaves(0, made.log.head.size))
+    mirror = mirror_of(tmp_path / "auditor", Pin(made.trust.genesis), Shelf(leaves))
+    without()
+    assert str(judge(mirror, head_of(leaves, "toy.example/log"))).startswith("not yet: entry ")
+    assert mirror.marks.standing() == ()
+    assert mirror.decided
+    mirror.close()
