@@ -57,7 +57,7 @@ def test_a_folder_that_shows_another_history_is_never_overwritten(folder, tmp_pa
             tiles_folder.publish(theirs, KEY, Folder(folder))
         assert rules(theirs, folder) == {"folder_must_be_of_this_log"}
         with pytest.raises(TamperDetected):
-            tiles_folder.rebuild(theirs, KEY, Folder(folder))
+            tiles_folder.rebuild(theirs, KEY, Folder(folder), theirs.checkpoint())
     assert "connect4.example/log\n600\n" in caught.value.proof
     assert everything(folder) == before
 
@@ -94,7 +94,7 @@ def test_one_changed_byte_in_a_published_file_is_named_and_made_good(ours, folde
     (problem,) = tiles_folder.check_folder(ours, KEY, Folder(folder))
     assert problem.rule == "files_must_follow_from_entries"
     assert problem.message == f"`{name}` is not what its entries give"
-    assert tiles_folder.rebuild(ours, KEY, Folder(folder)).files == 1
+    assert tiles_folder.rebuild(ours, KEY, Folder(folder), ours.checkpoint()).files == 1
     assert everything(folder) == good
 
 
@@ -105,7 +105,7 @@ def test_a_checkpoint_over_changed_tiles_is_never_put_in_place(ours, folder):
     with pytest.raises(TamperDetected):
         tiles_folder.publish(ours, KEY, Folder(folder))
     assert b"\n600\n" in (folder / "checkpoint").read_bytes()
-    assert tiles_folder.rebuild(ours, KEY, Folder(folder)).size == 65_536
+    assert tiles_folder.rebuild(ours, KEY, Folder(folder), ours.checkpoint()).size == 65_536
     assert rules(ours, folder) == set()
 
 
@@ -122,7 +122,7 @@ def test_missing_strange_and_linked_files_are_each_named(ours, folder, tmp_path)
         "`tile/index.html` is no file of a log",
         "`tile/0/000` is not what its entries give",
     }
-    tiles_folder.rebuild(ours, KEY, Folder(folder))
+    tiles_folder.rebuild(ours, KEY, Folder(folder), ours.checkpoint())
     assert rules(ours, folder) == {"folder_must_hold_the_log_only"}
     assert (folder / "tile/index.html").exists()
     assert secret.exists()

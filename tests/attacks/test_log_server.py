@@ -96,6 +96,16 @@ def test_a_database_that_does_not_wait_for_its_disk_is_made_to(cluster, url, sto
         assert again.append([b"a"], expected=None).size == 1
 
 
+RAISES = """CREATE FUNCTION public.f(b bytea) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+    $$ BEGIN IF position('Halt'::bytea in b) > 0 THEN RAISE 'no'; END IF; RETURN 1; END $$"""
+
+
+def test_code_that_an_index_runs_refuses_no_halt_as_if_the_server_were_away(url, store):
+    edit(url, f"{RAISES}; CREATE INDEX evil ON keyturn.entry (public.f(leaf))")
+    with pytest.raises(TamperDetected, match="is damaged"):
+        store.append([b"HaltRequested"], expected=None)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -108,6 +118,9 @@ def test_a_database_that_does_not_wait_for_its_disk_is_made_to(cluster, url, sto
         "CREATE VIEW keyturn.seen AS SELECT * FROM keyturn.entry",
         "CREATE POLICY half ON keyturn.entry USING (i < 3)",
         "CREATE FUNCTION keyturn.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE INDEX more ON keyturn.entry (hash)",
+        "CREATE UNIQUE INDEX half ON keyturn.entry (leaf) WHERE i > 3",
+        f"{RAISES}; CREATE INDEX evil ON keyturn.entry (public.f(leaf))",
         "CREATE TABLE child () INHERITS (keyturn.entry)",
         """CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
            CREATE TRIGGER lose BEFORE INSERT ON keyturn.entry FOR EACH ROW EXECUTE FUNCTION f()""",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import ssl
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from keyturn.app.auditor import sources
 from keyturn.app.auditor.sources import Folder, Web, tiles_at
@@ -126,6 +134,65 @@ def test_however_slowly_it_drips_an_answer_has_its_time(server, how, monkeypatch
     monkeypatch.setattr(sources, "ANSWER_SECONDS", 0.4)
     with pytest.raises(Unavailable, match="no whole answer within"):
         tiles_at(f"{server.url}/{how}").read("checkpoint", 10_000)
+
+
+def test_a_handshake_that_drips_has_no_more_time_than_an_answer(monkeypatch):
+    monkeypatch.setattr(sources, "ANSWER_SECONDS", 0.4)
+    done = threading.Event()
+
+    def drip(door):
+        line, _ = door.accept()
+        with line, contextlib.suppress(OSError):
+            line.sendall(b"\x16\x03\x03\x40\x00")  # a TLS record of 16 KiB begins
+            while not done.wait(0.05):
+                line.sendall(b"\x02")
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        thread = threading.Thread(target=drip, args=(door,), daemon=True)
+        thread.start()
+        with pytest.raises(Unavailable, match="no whole answer within"):
+            tiles_at(f"https://127.0.0.1:{door.getsockname()[1]}/log").read("checkpoint", 100)
+        done.set()
+        thread.join()
+
+
+def test_a_log_is_fetched_by_tls_from_a_server_with_a_good_certificate_only(tmp_path, monkeypatch):
+    shelf = Server(Shelf(LEAVES).files)
+    chain = certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    shelf.socket = context.wrap_socket(shelf.socket, server_side=True)
+    shelf.handle_error = lambda *_: None
+    place = f"https://localhost:{shelf.server_address[1]}/log"
+    try:
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            tiles_at(place).read("tile/entries/000", 65_536)
+        monkeypatch.setenv("SSL_CERT_FILE", str(chain))
+        assert tuple(fetch.entries(tiles_at(place), 0, 300)) == LEAVES
+        with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            tiles_at(place.replace("localhost", "127.0.0.1")).read("tile/entries/000", 65_536)
+    finally:
+        shelf.done.set()
+        shelf.shutdown()
+        shelf.server_close()
+
+
+def certificate(folder):
+    """A key and a certificate that it signed itself, for `localhost`, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "localhost.pem").write_bytes(private + made.public_bytes(pem))
+    return folder / "localhost.pem"
 
 
 def test_a_server_that_is_not_there_is_unavailable():

@@ -102,7 +102,7 @@ def test_what_differs_is_named_and_made_anew(store, place):
         "`tile/index.html` is no file of a log",
         "`tile/0/000` is not what its entries give",
     }
-    assert tiles_folder.rebuild(store, KEY, place).files == 2
+    assert tiles_folder.rebuild(store, KEY, place, store.checkpoint()).files == 2
     assert rules(store, place) == {"folder_must_hold_the_log_only"}
     place.remove("tile/index.html")
     assert everything(place) == good

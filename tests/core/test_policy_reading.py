@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -283,7 +285,17 @@ def test_junk_anywhere_is_refused_and_never_raises(junk: object) -> None:
 
 
 SERVICE = key("next-service")
-ELSEWHERE = "elsewhere.example/log+00000000+AQ=="
+
+
+def vkey(name: str) -> str:
+    """A verifier key of a log, in one piece."""
+    typed = b"\x01" + bytes(32)
+    said = hashlib.sha256(name.encode() + b"\n" + typed).hexdigest()[:8]
+    return f"{name}+{said}+{base64.b64encode(typed).decode()}"
+
+
+ELSEWHERE = vkey("elsewhere.example/log")
+OURS = vkey("toy.example/log")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +307,7 @@ ELSEWHERE = "elsewhere.example/log+00000000+AQ=="
         ({"log_keys": ["junk"]}, "governor.log_keys", "`junk` is no verifier key"),
         ({"log_keys": [ELSEWHERE]}, "governor.log_keys", "is not of the log `toy.example/log`"),
         (
-            {"log_keys": ["toy.example/log+00000000+AQ=="] * 2},
+            {"log_keys": [OURS] * 2},
             "governor.log_keys",
             "2 log keys, 1 of them distinct; 1 to 8 distinct are expected",
         ),

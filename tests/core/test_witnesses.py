@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from keyturn.cli.screens import policy as screen
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import next_step
@@ -99,6 +100,28 @@ def test_the_policy_says_in_prose_who_cosigns() -> None:
     assert not any(line.startswith("UNWITNESSED") for line in said)
     assert "No permit is issued or used until 1 independent parties have cosigned the log's head." in said
     assert "`own` cosigns the log (the operator's own, which never counts), at https://own.example." in said
+
+
+@pytest.mark.parametrize(
+    ("witnesses", "splits"),
+    [
+        (table(1, "w1", "w2", "w3"), "1 of 3 independent parties are required"),
+        (table(2, "w1", "w2", "w3", "w4", "w5"), "2 of 5 independent parties are required"),
+        (table(2, "w1", "w2", "w3", "w4"), "2 of 4 independent parties are required"),
+        (table(2, "w1", "w2", "w3"), ""),
+        (table(1, parties=[party("w1"), party("own", independent=False)]), ""),
+        (table(1, parties=[party("w1"), party("w2"), party("a", auditor=True)], auditors=1), ""),
+        (table(0, allow_unwitnessed=True), ""),
+    ],
+)
+def test_a_policy_under_which_two_histories_could_both_be_witnessed_says_so(
+    witnesses: dict[str, Any], splits: str
+) -> None:
+    read = policy(**witnesses)
+    said = [line for line in explain(read) if line.startswith("TWO HISTORIES: ")]
+    assert said == ([f"TWO HISTORIES: {read.witnesses.splits}."] if splits else [])
+    assert read.witnesses.splits.startswith(splits)
+    assert bool(splits) == any(each.startswith("TWO HISTORIES: ") for each in screen.warnings(read))
 
 
 # --- what waits

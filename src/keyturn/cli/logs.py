@@ -212,7 +212,7 @@ def _blobs(sheet: Sheet, kept: Kept) -> None:
     sheet.entry("blobs", f"{kept.sound} sound, {kept.erased} erased on the record")
     if kept.orphans:
         said = f"{count(len(kept.orphans), 'file')} among the blobs that no entry names; no problem, `--tidy` deletes"
-        sheet.say(f"{said} what is an hour old", "dim", hang=4)
+        sheet.say(f"{said} what is an hour old, where the log and its blobs hold", "dim", hang=4)
     if kept.deleted:
         sheet.entry("deleted", f"{count(len(kept.deleted), 'file')} that no entry named")
 

@@ -207,6 +207,18 @@ class Witnesses:
         """The ids of those among the cosigners who count: independent parties that this policy names."""
         return tuple(party.id for party in self.parties if party.independent and party.id in cosigned)
 
+    @property
+    def splits(self) -> str:
+        """How two histories could each be witnessed, in words; empty where any two enough have a party in common."""
+        many = sum(party.independent for party in self.parties)
+        auditors = sum(party.independent and party.auditor for party in self.parties)
+        if not self.required or 2 * self.required > many or 2 * self.auditors > auditors:
+            return ""
+        return (
+            f"{self.required} of {many} independent parties are required: two histories could each find enough; more "
+            "than half closes that"
+        )
+
     def lacking(self, cosigned: Collection[str]) -> tuple[str, ...]:
         """What is missing when these parties cosigned, in plain words; empty when it is enough."""
         counted = self.counted(cosigned)

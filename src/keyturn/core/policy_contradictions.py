@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from keyturn.core.keys import lines
 from keyturn.core.keys.public import public_of, same_secret
 from keyturn.core.keys.vkey import MLDSA_COSIGNATURE, read_vkey
 from keyturn.core.policy import GateRow, Loop, Person, Policy, seated
@@ -49,7 +50,7 @@ def contradictions(policy: Policy) -> list[Problem]:
     found += _governor_problems(policy)
     for number, person in enumerate(policy.people):
         found += _key_problems(policy, person, f"people[{number}]")
-    return found
+    return found or _room_problems(policy)  # a length is known only of keys that are keys
 
 
 def _duplicates(policy: Policy) -> list[Problem]:
@@ -199,6 +200,26 @@ def _witness_problems(policy: Policy) -> list[Problem]:
     for lack in witnesses.lacking([party.id for party in witnesses.parties]):
         message = f"if all cosigned, {lack}: nobody could meet this"
         found.append(Problem(f"{path}.parties", message, "name more independent parties, or ask for fewer"))
+    return found
+
+
+def _room_problems(policy: Policy) -> list[Problem]:
+    """A head that everybody cosigned fits into one note, and the record that enough did into one entry."""
+    found, path = [], "witnesses.parties"
+    help = "name fewer parties, fewer keys of ML-DSA-44, or an Ed25519 key beside each"
+    many, long = lines.lines(policy), lines.note_bytes(policy)
+    if long > lines.NOTE_BYTES_MAX or many > lines.SIGNATURES_MAX:
+        message = (
+            f"a head that all of them cosigned has {many} signatures in {long} bytes; "
+            f"{lines.SIGNATURES_MAX} in {lines.NOTE_BYTES_MAX} are the most"
+        )
+        found.append(Problem(path, message, help))
+    if lines.recorded_bytes(policy) > lines.RECORD_BYTES_MAX:
+        message = (
+            f"the signatures that are required take {lines.recorded_bytes(policy)} bytes; an entry of the log, which "
+            f"must hold them, has room for {lines.RECORD_BYTES_MAX}"
+        )
+        found.append(Problem(path, message, help))
     return found
 
 

@@ -58,6 +58,8 @@ def _warnings(policy: Policy) -> Iterator[str]:
         yield "SINGLE PERSON: one person alone can clear a release."
     if policy.witnesses.required == 0:
         yield "UNWITNESSED: nobody else keeps the log's heads; whoever runs this machine could rewrite its history."
+    if policy.witnesses.splits:
+        yield f"TWO HISTORIES: {policy.witnesses.splits}."
     if any(key.custody is Custody.SHARED_ACCOUNT for person in policy.people for key in person.keys):
         yield "SHARED ACCOUNT: the operator can use some people's keys; this does not protect against the operator."
 

@@ -21,6 +21,7 @@ from keyturn.flow.ports import Clock, Ids, Signer, Witnessing
 from keyturn.ledger import checkpoint, note
 from keyturn.ledger.history import History, keyring, log_keys
 from keyturn.ledger.stores.port import Head, LogStore
+from keyturn.ledger.witnessing.recorded import recorded
 from keyturn.wire import leaf
 
 K = TypeVar("K", bound=Signer)
@@ -191,7 +192,10 @@ class Log:
         cosigned = checkpoint.cosigners(asked.note, self.log_keys, parties)
         counted, lacking = policy.policy.witnesses.counted(cosigned), policy.policy.witnesses.lacking(cosigned)
         if counted and not lacking:
-            self._record_witnessed(head, counted, asked.note)
+            found = recorded(asked.note, self.log_keys, policy.policy.witnesses)
+            if found is None:
+                return ("enough cosigned, and their signatures do not fit into one entry",)
+            self._record_witnessed(head, *found)
         return (*lacking, *(f"`{name}` is silent: {why}" for name, why in asked.silent.items() if lacking))
 
     def _record_witnessed(self, head: checkpoint.Checkpoint, counted: tuple[str, ...], data: bytes) -> None:
@@ -214,11 +218,7 @@ class Log:
         policy = self.state.current
         if policy is None or not policy.policy.witnesses.required:
             return self.store.checkpoint()
-        witnesses = policy.policy.witnesses
-        for data in reversed(self.store.checkpoints()):
-            if not witnesses.lacking(checkpoint.cosigners(data, self.log_keys, witnesses.parties)):
-                return data
-        return None
+        return checkpoint.newest_shown(self.store.checkpoints(), self.log_keys, policy.policy.witnesses)
 
     @property
     def log_keys(self) -> checkpoint.Keys:

@@ -58,10 +58,14 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A checkpoint that the log signed, with the witnesses' cosignatures that verified and swear to a moment."""
+    """A checkpoint that the log signed, with the witnesses' cosignatures that verified and swear to a moment.
+
+    `unchecked` names known ML-DSA-44 keys whose lines stand there and cannot be checked on this machine.
+    """
 
     checkpoint: Checkpoint
     witnessed: tuple[note.Signed, ...]
+    unchecked: tuple[str, ...] = ()
 
 
 def sign(head: Checkpoint, *signers: note.Signer, at: Instant = NEVER, second: Sequence[note.Signer] = ()) -> bytes:
@@ -105,7 +109,7 @@ def open_checkpoint(data: bytes, log: note.Verifier | Keys, witnesses: Sequence[
         message = f"this checkpoint is of the log `{head.origin}`; `{name}` is expected"
         raise UntrustedInput(message, help="compare the pinned origin")
     cosigned = (each for each in opened.signed if each.verifier.kind in note.COSIGNING and each.verifier not in keys)
-    return Published(head, tuple(each for each in cosigned if each.at is not None))
+    return Published(head, tuple(each for each in cosigned if each.at is not None), opened.unchecked)
 
 
 def cosigners(data: bytes, log: note.Verifier | Keys, parties: Sequence[Party]) -> dict[str, Instant]:
@@ -121,6 +125,16 @@ def cosigners(data: bytes, log: note.Verifier | Keys, parties: Sequence[Party]) 
     return found
 
 
+def uncheckable(data: bytes, log: note.Verifier | Keys, parties: Sequence[Party]) -> frozenset[str]:
+    """Return which of these parties have a line that cannot be checked here: whether they cosigned is not known.
+
+    Raises as `open_checkpoint` does.
+    """
+    keys = {note.parse_vkey(key): party.id for party in parties for key in party.keys}
+    names = set(open_checkpoint(data, log, tuple(keys)).unchecked)
+    return frozenset(party for key, party in keys.items() if key.kind == note.ML_DSA and key.name in names)
+
+
 def _in_force(data: bytes, log: note.Verifier | Keys) -> tuple[note.Verifier, ...]:
     return log.at(parse_body(data).size) if isinstance(log, Keys) else (log,)
 
@@ -131,6 +145,17 @@ def witnesses_of(data: bytes, log: note.Verifier | Keys, table: Witnesses) -> tu
     Raises as `open_checkpoint` does.
     """
     return table.counted(cosigners(data, log, table.parties))
+
+
+def newest_shown(notes: Sequence[bytes], log: note.Verifier | Keys, table: Witnesses | None) -> bytes | None:
+    """Return the newest of a log's own checkpoints, oldest first, that may be shown to others; None: none of them.
+
+    Where the policy asks for witnesses, it is one that enough of them cosigned. Raises as `open_checkpoint` does.
+    """
+    if table is None or not table.required:
+        return notes[-1] if notes else None
+    enough = (each for each in reversed(notes) if not table.lacking(cosigners(each, log, table.parties)))
+    return next(enough, None)
 
 
 def parse_body(data: bytes) -> Checkpoint:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from keyturn.core import events as ev
-from keyturn.core.errors import TamperDetected
+from keyturn.core.errors import TamperDetected, Unavailable
 from keyturn.core.evolve import evolve
 from keyturn.core.keys.adoption import borrowed
 from keyturn.core.keys.governor import every_secret, keys_of
@@ -18,6 +18,7 @@ from keyturn.core.policy_reading import read_policy
 from keyturn.core.replay import recheck
 from keyturn.core.state import State
 from keyturn.ledger import checkpoint, note, tree
+from keyturn.ledger.witnessing.cosignature import HELP_BUILD
 from keyturn.wire import base64, canonical, leaf, signature
 from keyturn.wire.digest import sha256
 
@@ -35,7 +36,10 @@ class History:
         return History(self.state, self._frontier, self._published_root)
 
     def read(self, data: bytes) -> ev.Event:
-        """Check the next leaf and fold its event in; on any error the state stays as it was."""
+        """Check the next leaf and fold its event in; on any error the state stays as it was.
+
+        `Unavailable` says that this machine cannot check it: the leaf is neither sound nor found wrong.
+        """
         event = leaf.decode(data, keyring(self.state))
         _check_digests(self.state, event)
         if isinstance(event, ev.CheckpointWitnessed):
@@ -87,8 +91,12 @@ def _check_witnessed(state: State, event: ev.CheckpointWitnessed, root: bytes) -
     head = checkpoint.open_checkpoint(data, log).checkpoint
     _must((head.size, head.root) == (event.size, root), "a witnessed head that is not the head of its own entries")
     _must(event.root == root.hex(), "a witnessed head that names another root than it shows")
-    signed = checkpoint.cosigners(data, log, current.policy.witnesses.parties)
-    _must(set(event.parties) <= set(signed), "a witnessed head that somebody is said to have cosigned and did not")
+    parties = current.policy.witnesses.parties
+    missing = set(event.parties) - set(checkpoint.cosigners(data, log, parties))
+    if missing and missing <= checkpoint.uncheckable(data, log, parties):
+        message = f"`{min(missing)}` is said to have cosigned a head with ML-DSA-44, which cannot be checked here"
+        raise Unavailable(message, help=HELP_BUILD)
+    _must(not missing, "a witnessed head that somebody is said to have cosigned and did not")
 
 
 def _check_adoption(state: State, policy: Policy, event: ev.PolicyAdopted) -> None:

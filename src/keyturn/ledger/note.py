@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keyturn.core.errors import MalformedInput, TamperDetected, Unavailable, UntrustedInput
+from keyturn.core.keys import lines as lengths
 from keyturn.core.keys.vkey import read_vkey
 from keyturn.core.terms import Instant
 from keyturn.ledger.witnessing import cosignature
@@ -30,8 +31,8 @@ ML_DSA = 0x06
 COSIGNING = frozenset({COSIGNATURE, ML_DSA})
 """The kinds whose signatures carry a moment."""
 
-NOTE_BYTES_MAX = 64_000
-SIGNATURES_MAX = 100
+NOTE_BYTES_MAX = lengths.NOTE_BYTES_MAX
+SIGNATURES_MAX = lengths.SIGNATURES_MAX
 
 _LINE = re.compile(r"— (\S+) (\S+)")
 _HELP = "hand in a signed note: text, an empty line, then lines `— name base64`"

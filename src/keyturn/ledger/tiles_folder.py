@@ -172,12 +172,17 @@ def check_folder(store: LogStore, log: note.Verifier | Keys, place: Place) -> tu
     return (*problems, *_shortened([*_differences(store, place, size)]))
 
 
-def rebuild(store: LogStore, log: note.Verifier | Keys, place: Place) -> Published:
+def rebuild(store: LogStore, log: note.Verifier | Keys, place: Place, shown: bytes | None) -> Published:
     """Make every derived file anew that is not what the log says, and publish; raises as `publish`.
 
-    Only files with the names of derived files are ever replaced or removed.
+    `shown` is the newest checkpoint that may be shown; a newer one that the folder shows already stays. Only files with
+    the names of derived files are ever replaced or removed.
     """
     size = _published_size(store, log, place)
+    if shown is None or checkpoint.parse_body(shown).size < size:
+        shown = place.read(CHECKPOINT)
+    if shown is None:
+        raise Unavailable("no checkpoint may be shown before its witnesses cosigned it", help="`keyturn status`")
     writer = _Writer(place)
     good = _Expected(store)
     for name in list(place.names()):
@@ -187,7 +192,7 @@ def rebuild(store: LogStore, log: note.Verifier | Keys, place: Place) -> Publish
     for tile in tiles.tiles_of(size):
         writer.add(tile.name, good.of(tile) or b"")
     place.sync()
-    done = publish(store, log, place)
+    done = publish(store, log, place, shown)
     return Published(done.size, done.before, done.files + writer.files, done.written + writer.written, done.pruned)
 
 

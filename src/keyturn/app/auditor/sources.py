@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import ssl
 import stat
 import threading
 import time
@@ -22,7 +23,7 @@ from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.ledger.auditing.fetch import Absent, Tiles
 
 ANSWER_SECONDS = 30.0
-"""How long a server may take for one file, from the first byte that we send to the last that it sends."""
+"""How long a server may take for one file, from the first attempt to connect to the last byte that it sends."""
 
 _GONE = {403, 404, 410}
 """What servers say of a file that is not there; a bucket that hides its list says 403."""
@@ -80,13 +81,14 @@ class Web:
 
     def read(self, name: str, bytes_max: int) -> bytes:
         """See the port."""
-        kind = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self.host, self.port, timeout=ANSWER_SECONDS)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=ANSWER_SECONDS)
         url = f"{self.scheme}://{self.host}{'' if self.port is None else f':{self.port}'}{self.path}/{name}"
         begun = time.monotonic()
         try:
-            connection.connect()
-            with _cut_off(connection.sock):
+            connection.sock = self._line(begun + ANSWER_SECONDS)
+            with _cut_off(connection.sock, begun + ANSWER_SECONDS):
+                if isinstance(connection.sock, ssl.SSLSocket):
+                    connection.sock.do_handshake()  # under the cut-off too: a server may send it byte by byte
                 connection.request("GET", f"{self.path}/{name}", headers={"User-Agent": f"keyturn/{__version__}"})
                 with connection.getresponse() as answer:
                     _require_found(answer, url)
@@ -102,6 +104,27 @@ class Web:
             connection.close()
         return _bounded(data, url, bytes_max)
 
+    def _line(self, until: float) -> socket.socket:
+        """A connection to the first address that takes one, before any handshake; raises OSError."""
+        fault: OSError = TimeoutError("no address took a connection in time")
+        port = self.port or (443 if self.scheme == "https" else 80)
+        for family, kind, protocol, _, address in socket.getaddrinfo(self.host, port, type=socket.SOCK_STREAM):
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            line = socket.socket(family, kind, protocol)
+            try:
+                line.settimeout(left)
+                line.connect(address)
+                if self.scheme != "https":
+                    return line
+                context = ssl.create_default_context()
+                return context.wrap_socket(line, server_hostname=self.host, do_handshake_on_connect=False)
+            except OSError as found:
+                line.close()
+                fault = found
+        raise fault
+
 
 def _require_found(answer: http.client.HTTPResponse, url: str) -> None:
     if answer.status in _GONE:
@@ -114,16 +137,16 @@ def _require_found(answer: http.client.HTTPResponse, url: str) -> None:
 
 
 @contextmanager
-def _cut_off(line: socket.socket) -> Iterator[None]:
+def _cut_off(line: socket.socket, until: float) -> Iterator[None]:
     """End the connection when its time is over: a time-out of a socket bounds each silence, not the whole answer."""
 
     def cut() -> None:
         try:
-            line.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(line, socket.SHUT_RDWR)  # the connection below, whatever TLS is doing
         except OSError:
             pass  # it is closed already
 
-    timer = threading.Timer(ANSWER_SECONDS, cut)
+    timer = threading.Timer(max(0.0, until - time.monotonic()), cut)
     timer.daemon = True
     timer.start()
     try:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from keyturn.app.operating.listening import listening
 from keyturn.app.operating.operation import read
 from keyturn.app.verifying import keys_over_time
 from keyturn.app.wiring import FileBlobs, FileLatch, governor_lock, read_bank_key
-from keyturn.core.errors import Conflict, KeyturnError, TamperDetected, Unavailable
+from keyturn.core.errors import Conflict, KeyturnError, Unavailable
 from keyturn.core.state import State
 from keyturn.flow import halt as halts
 from keyturn.flow.blobs.erase import make_good
@@ -39,9 +40,6 @@ STANDBY_SECONDS = 0.5
 
 LINGER_SECONDS = 1.0
 """How long the session of a governor that was killed may linger before its server notices."""
-
-LISTEN_SECONDS = 1.0
-"""How often a governor looks whether somebody on another machine asked for a halt."""
 
 BEATS = 4
 """How many signs of life a governor gives in the time after which it would be taken for dead."""
@@ -87,7 +85,7 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
         )
         stack.enter_context(ControlDoor(project.home / "control.sock", halt_now))
         if term:
-            stack.enter_context(_listening(project, governor))
+            stack.enter_context(listening(project, governor))
         for blob in make_good(log, blobs):
             tell(f"the erased blob {blob[:15]}… lay there all the same; it was deleted")
         yield governor
@@ -143,44 +141,6 @@ def _beating(store: LogStore, seconds: int) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-@contextmanager
-def _listening(project: Project, governor: Governor) -> Iterator[None]:
-    """Carry out, from a thread, a halt that was asked for on another machine and that our door could not hear."""
-    done, history = threading.Event(), governor.log.history.branch()
-    heard = {halt.id for halt in governor.state.halts}  # those that stand already are the flow's to make good
-
-    def carry_out(store: LogStore) -> None:
-        history.read_all(store.leaves(history.state.size, store.head().size))
-        halt = history.state.halt
-        if halt is None or halt.id in heard:
-            return
-        heard.add(halt.id)
-        if (governor.latch.reason() or "").startswith(f"{halt.id} "):
-            return  # it came through our own door
-        receipt = halts.act(governor.halter, governor.latch, by=halt.by, reason=halt.reason, name=halt.id)
-        with project.opened() as own:
-            halts.record(own, by=halt.by, reason=halt.reason, receipt=receipt)
-
-    def listen() -> None:
-        while not done.wait(LISTEN_SECONDS):
-            try:
-                carry_out(store)
-            except (Unavailable, Conflict):
-                continue  # what was latched is recorded at the next start; what was not heard is heard the next time
-            except TamperDetected as fault:
-                governor.tell(f"no longer listens for halts of other machines: {fault.message}")
-                return
-
-    with project.store() as store:
-        thread = threading.Thread(target=listen, name="keyturn-listen", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
 
 
 def _require_sound(project: Project, store: LogStore) -> None:

@@ -1,6 +1,7 @@
 """Compare the folder of blobs with what entries name: each is there and sound, or erased on the record, or a problem.
 
-It repairs nothing. What no entry names is no problem: a crash or a refused signature leaves it, and it may be deleted.
+It repairs nothing. What nothing names is no problem: a crash or a refused signature leaves it, and it may be deleted
+where nothing is wrong; where something is, it may be evidence.
 """
 
 from __future__ import annotations
@@ -30,13 +31,22 @@ class Kept:
 
 
 def check_blobs(
-    store: BlobStore, named: Collection[Digest], erased: Collection[Digest], *, tidy: bool
+    store: BlobStore,
+    named: Collection[Digest],
+    erased: Collection[Digest],
+    *,
+    waiting: Collection[Digest],
+    tidy: bool,
 ) -> tuple[Kept, tuple[Problem, ...]]:
-    """Everything that is wrong with the blobs that entries name, and what lies there besides."""
+    """Everything that is wrong with the blobs that entries name, and what lies there that not even `waiting` names.
+
+    With `tidy` the latter is deleted, unless something is wrong.
+    """
     problems = tuple(each for digest in sorted(named) for each in _problems(store, digest, digest in erased))
-    known = {*named, *erased}
+    known = {*named, *erased, *waiting}
     orphans = tuple(name for name in store.names() if digest_of(name) not in known)
-    deleted = tuple(name for name in orphans if tidy and store.age_seconds(name, time.time()) >= ORPHAN_SECONDS)
+    delete = tidy and not problems
+    deleted = tuple(name for name in orphans if delete and store.age_seconds(name, time.time()) >= ORPHAN_SECONDS)
     for name in deleted:
         store.remove(name)
     left = tuple(name for name in orphans if name not in deleted)

@@ -76,6 +76,8 @@ def warnings(policy: Policy) -> tuple[str, ...]:
         found.append("keys may lie in the governor's own account: that does not protect against the operator")
     if policy.witnesses.required == 0:
         found.append("UNWITNESSED: no independent party cosigns the log, so its operator could rewrite it")
+    if policy.witnesses.splits:
+        found.append(f"TWO HISTORIES: {policy.witnesses.splits}")
     if any(level.sandbox < "T2" for level in policy.levels):
         found.append(
             "SANDBOX BELOW T2: what breaks out is the governor's own user, and where `keyturn doctor` finds no cgroup, "

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from keyturn.core import events as ev
-from keyturn.core.errors import KeyturnError
+from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.core.replay import recheck
 from keyturn.core.terms import Digest
 from keyturn.ledger.checkpoint import Keys
@@ -72,7 +72,8 @@ class Walk:
     def take(self, data: bytes) -> ev.Event | None:
         """Check the next entry's signature, decide it again, fold it; after one that cannot follow, signatures only.
 
-        Returns the event that was decided, lawful or not; None where nothing could be decided.
+        Returns the event that was decided, lawful or not; None where nothing could be decided. Raises `Unavailable`
+        where this machine cannot check the entry: that says nothing about the log, and ends the walk.
         """
         index, self.size = self.size, self.size + 1
         if index and index % PROGRESS_ENTRIES == 0:
@@ -80,6 +81,8 @@ class Walk:
         before = self.history.state
         try:
             event = self.history.read(data) if self.decided else leaf.decode(data, keyring(before))
+        except Unavailable as fault:
+            raise Unavailable(f"entry {index} cannot be decided: {fault.message}", help=fault.help) from fault
         except KeyturnError as fault:
             self.wrong(index, UNREADABLE, fault.message)
             if self.decided:

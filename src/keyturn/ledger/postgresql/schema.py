@@ -36,6 +36,9 @@ _COLUMNS = {
 }
 _KEYS = {"entry": "i", "node": "level, n", "idem": "key", "checkpoint": "size", "state": "id", "governor": "id"}
 
+_INDEXES = {f"CREATE UNIQUE INDEX {table}_pkey ON keyturn.{table} USING btree ({key})" for table, key in _KEYS.items()}
+"""What the server itself says of the index under each key; an index beside them may run code at each insert."""
+
 _FOUND = """
     SELECT format('%s %s: %s', c.relkind, c.relname, string_agg(
         a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN '!' ELSE '' END
@@ -44,6 +47,8 @@ _FOUND = """
         WHERE c.relnamespace = 'keyturn'::regnamespace AND c.relkind <> 'i' GROUP BY c.relkind, c.relname
     UNION ALL SELECT format('%s: %s', conrelid::regclass, pg_get_constraintdef(oid)) FROM pg_constraint
         WHERE connamespace = 'keyturn'::regnamespace AND contype <> 'n'
+    UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class c ON c.oid = indrelid
+        WHERE c.relnamespace = 'keyturn'::regnamespace
     UNION ALL SELECT format('trigger %s', tgname) FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
         WHERE c.relnamespace = 'keyturn'::regnamespace
     UNION ALL SELECT format('rule %s', rulename) FROM pg_rules WHERE schemaname = 'keyturn'
@@ -70,9 +75,10 @@ def create(db: Database) -> None:
 
 
 def require_expected(db: Database, name: str) -> None:
-    """Raise TamperDetected when the schema holds other tables, triggers, rules or functions than it was made with."""
+    """Raise TamperDetected when the schema holds other tables, indexes, triggers or functions than it was made with."""
     expected = {f"r {table}: {columns}" for table, columns in _COLUMNS.items()}
     expected |= {f"{table}: PRIMARY KEY ({key})" for table, key in _KEYS.items()}
+    expected |= _INDEXES
     found = {str(row[0]) for row in db.execute(_FOUND)}
     if found != expected:
         first = min(found ^ expected)

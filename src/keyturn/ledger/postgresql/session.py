@@ -30,8 +30,11 @@ VERSION_LEAST = 14
 DURABLE = {"fsync": ("on",), "full_page_writes": ("on",), "synchronous_commit": ("on", "remote_apply")}
 """What the server must be set to, or an entry that was acknowledged could be lost."""
 
-_DAMAGED = ("23", "42", "XX001", "XX002", "22")
-"""The states that say that the tables are not as we made them, or that what lies in them is not what we wrote."""
+_DAMAGED = ("23", "42", "XX001", "XX002", "22", "P0")
+"""The states that say that the tables are not as we made them, or that what lies in them is not what we wrote.
+
+`P0` is a function that raised something: we have none, so somebody else's runs where we write.
+"""
 
 _REMEDIES = {
     "28": ("the database does not let this user in", "libpq's own means hold the password: `~/.pgpass`, PGPASSWORD"),
