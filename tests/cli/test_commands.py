@@ -53,7 +53,7 @@ def test_every_command_of_the_contract_is_there() -> None:
     contract = """init|run|status|doctor|demo|key new|key rotate|person list|policy check|policy diff|policy adopt
         |warrant give|lineage show|candidate show|trial show|trial replay|dossier show|approval give|approval refuse
         |permit show|permit explode|permit revoke|verify permit|verify log
-        |log list|log tiles|log prove|log state|log check|log fsck|log blob|log erase
+        |log list|log tiles|log prove|log state|log key|log check|log fsck|log blob|log erase
         |log replay|log export|audit|halt|resume|incident list|incident show|incident aware|loop serve
         |openevolve init|openevolve run|openevolve demo|witness init|witness trust|witness distrust
         |witness show|witness serve

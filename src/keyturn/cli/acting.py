@@ -38,7 +38,10 @@ def run(args: argparse.Namespace) -> int:
     step = project.run(shadow=args.shadow, wait=args.wait, standby=args.standby, tell=context.teller(args))
     if args.shadow and not isinstance(step, agenda.Halted):
         return _shadowed(args, project.state())
-    return _stopped_at(args, project.state(), step)
+    state = project.state()
+    if isinstance(step, agenda.Halted):  # as people read it, with the words that the log's own step withholds
+        step = waits.behind(state, context.now())
+    return _stopped_at(args, state, step)
 
 
 def _shadowed(args: argparse.Namespace, state: State) -> int:

@@ -67,6 +67,9 @@ def log_export(args: argparse.Namespace) -> int:
         return 0
     sheet = context.sheet()
     sheet.line(f"{args.file}: {found.entries} entries under {found.checkpoints} checkpoints, {found.bytes} bytes")
+    if found.left_out:
+        newer = f"{count(found.left_out, 'newer entry', 'newer entries')} left out: no witnessed head has them yet"
+        sheet.say(f"{newer}; `keyturn status` says who is silent", "yellow")
     sheet.entry("rests on", found.genesis.removeprefix("sha256:"))
     if found.blobs:
         said = f"{count(found.blobs, 'reason')} that people typed {'is' if found.blobs == 1 else 'are'} in it, in clear"

@@ -151,6 +151,21 @@ def log_state(args: argparse.Namespace) -> int:
     return 0
 
 
+def log_key(args: argparse.Namespace) -> int:
+    """The keys that sign this log's heads now, each whole on a line of its own, to be handed to others."""
+    from keyturn.core.keys.governor import keys_of
+
+    state = context.project(args).logged()
+    if state.project is None:
+        raise MalformedInput("the log is not founded, so no key signs it", help="`keyturn init --as PERSON`")
+    keys = keys_of(state.project, state.policies).log_keys
+    if args.json:
+        context.emit({"origin": state.project.origin, "vkeys": list(keys)})
+        return 0
+    print("\n".join(keys))
+    return 0
+
+
 def log_check(args: argparse.Namespace) -> int:
     """Check a proof offline; an error with exit code 3 says why it does not hold."""
     from keyturn.app.publishing import handing

@@ -278,8 +278,7 @@ def _log(made: argparse.ArgumentParser) -> None:
     show.add_argument("--kind", metavar="EVENT", help="only these, such as ApprovalGiven")
     show.add_argument("--actor", metavar="NAME", help="only what this person or process did")
     show.add_argument("--candidate", metavar="CANDIDATE", help="only what is about this candidate")
-    seen = "how many entries the node has seen, which the bundle continues (default: what --trust says)"
-    show.add_argument("--since", metavar="N", type=int, default=0, help=seen)
+    show.add_argument("--since", metavar="TIME", help="only from then on, such as 2026-11-23T21:05:10Z")
     _pages(show)
     _log_files(verbs)
     again = _verb(verbs, "replay", "decide the whole log again", CHECKING, "log_replay")

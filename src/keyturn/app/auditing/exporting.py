@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written."""
+    """What was written; `left_out` counts published entries that it lacks, because no witnessed head has them yet."""
 
     entries: int
     checkpoints: int
@@ -30,6 +30,7 @@ class Exported:
     root_hex: str
     blobs: int
     withheld: int
+    left_out: int
 
 
 def export_log(project: Project, path: Path, *, with_blobs: bool = True) -> Exported:
@@ -61,7 +62,8 @@ def export_log(project: Project, path: Path, *, with_blobs: bool = True) -> Expo
             withheld,
         )
         _write(path, manifest, notes, store.leaves(0, size), shown)
-    said = (founded.genesis, manifest.root, len(shown), len(withheld))
+        left_out = log.state.published - size
+    said = (founded.genesis, manifest.root, len(shown), len(withheld), left_out)
     return Exported(size, len(notes), path.stat().st_size, *said)
 
 

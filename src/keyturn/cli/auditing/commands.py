@@ -64,7 +64,7 @@ def check(args: argparse.Namespace) -> int:
     screen.show(sheet, done.shown, folder=args.dir, now=context.now(), size=done.size)
     if done.size < done.shown.mirrored:
         older = f"the files show a head of {count(done.size, 'entry', 'entries')}; {done.shown.mirrored} were mirrored"
-        sheet.say(f"{older}: an older log is shown", "yellow")
+        sheet.say(f"{older}; the operator's `keyturn log tiles` moves it on, or an older log is shown", "yellow")
     sheet.say(f"{count(done.new, 'entry', 'entries')} fetched and decided just now; nothing was cosigned", "dim")
     context.out(sheet)
     return code

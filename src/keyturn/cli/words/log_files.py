@@ -26,6 +26,9 @@ def fill(
     one.add_argument("entry", metavar="INDEX|ID", help="its index, or the beginning of its id")
     one.add_argument("--wait", metavar="STATE", help="return once it is `published` or `witnessed`")
     one.add_argument("--seconds", type=float, default=60.0, metavar="N", help="how long to wait at most (default 60)")
+    verb(
+        "key", "the keys that sign the log's checkpoints now, whole, to hand to witnesses and auditors", LOGS, "log_key"
+    )
     one = verb("check", "check such a proof offline, with the log's key alone", LOGS, "log_check")
     one.add_argument("proof", metavar="PROOF")
     one.add_argument("--entry", metavar="FILE", required=True, help="the entry's exact bytes")
