@@ -24,6 +24,7 @@ def row(number: int, *, kind: str = "honest", score: float | None = 0.5, entered
     return Row(answer, score, entered, str(more.get("fault", "")), bool(more.get("best")), "", verdict)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_the_demo_shows_five_thefts_and_stops_each_of_them(tmp_path: Path) -> None:
     out = tmp_path / "demo"

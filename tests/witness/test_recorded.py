@@ -24,7 +24,7 @@ from keyturn.wire import canonical, leaf
 from tests.auditor.scene import Shelf, head_of, mirror_of
 from tests.core import examples
 from tests.fakes.witnesses import WitnessKey, cosigned
-from tests.verify.scene import SERVICE, Scene, document
+from tests.verify.scene import LOG, SERVICE, Scene, document
 from tests.witness.cast import PostQuantum
 
 RING = {f"w{n}": PostQuantum(f"w{n}.pq") for n in range(1, 21)}
@@ -190,7 +190,8 @@ def test_an_auditor_without_ml_dsa_waits_and_marks_nothing_for_ever(tmp_path, wi
     leaves = list(made.log.store.leaves(0, made.log.head.size))
     mirror = mirror_of(tmp_path / "auditor", Pin(made.trust.genesis), Shelf(leaves))
     without()
-    assert str(judge(mirror, head_of(leaves, "toy.example/log"))).startswith("not yet: entry ")
+    signed = checkpoint.sign(head_of(leaves, "toy.example/log"), LOG)
+    assert str(judge(mirror, signed)).startswith("not yet: entry ")
     assert mirror.marks.standing() == ()
     assert mirror.decided
     mirror.close()
