@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -393,3 +394,17 @@ def test_colours_are_for_terminals_and_only_if_nobody_minds(monkeypatch: pytest.
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not screen.wants_colour(Console())
+
+
+def test_an_export_is_not_taken_for_a_damaged_log(terminal: Terminal, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "log.tar", "w") as made:
+        made.addfile(tarfile.TarInfo("manifest.json"))
+    code, _, err = terminal("verify", "log", str(tmp_path / "log.tar"))
+    assert code == 2
+    assert "is an export; a log is expected\nhelp: `keyturn log replay FILE --trust FILE`" in err
+
+
+def test_the_log_s_keys_are_printed_whole(terminal: Terminal) -> None:
+    code, out, _ = terminal("log", "key")
+    assert code == 0
+    assert out.splitlines() == terminal.json("log", "key")[1]["vkeys"]

@@ -119,8 +119,13 @@ def _replay_export(args: argparse.Namespace) -> int:
 
 def verify_log(args: argparse.Namespace) -> int:
     """Recompute somebody's log and decide it again."""
+    import tarfile
+
     from keyturn import app
 
+    if Path(args.db).is_file() and tarfile.is_tarfile(args.db):
+        message = f"`{args.db}` is an export; a log is expected"
+        raise MalformedInput(message, help="`keyturn log replay FILE --trust FILE`")
     trust = Path(args.trust) if args.trust else None
     return _replayed(args, app.verify_log(args.db, trust=trust, tell=context.teller(args)))
 
