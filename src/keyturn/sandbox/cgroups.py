@@ -15,6 +15,8 @@ from keyturn.core.errors import Unavailable
 
 CONTROLLERS = ("memory", "pids")
 REMOVE_SECONDS_MAX = 2.0
+ASIDE = "keyturn-governor"
+"""Where processes go that live in a delegated cgroup: with controllers on, only leaves may hold any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +83,33 @@ def _read(path: Path) -> str:
 
 
 def _turn_on(folder: Path) -> frozenset[str]:
-    """Turn our controllers on for the children of `folder`, moving this process into a leaf if that is in the way."""
+    """Turn our controllers on for the children of `folder`, moving those who live in it aside if they are in the way.
+
+    They are moved before the first controller: with somebody inside, `pids` alone would be taken, would make a threaded
+    domain of `folder`, and nothing could be started below it any more (cgroups(7), "no internal processes").
+    """
     there = set(_read(folder / "cgroup.controllers").split()) & set(CONTROLLERS)
-    for name in there - set(_read(folder / "cgroup.subtree_control").split()):
-        if not _write(folder / "cgroup.subtree_control", f"+{name}"):
-            aside = folder / "keyturn-governor"
-            aside.mkdir(exist_ok=True)
-            _write(aside / "cgroup.procs", str(os.getpid()))
-            _write(folder / "cgroup.subtree_control", f"+{name}")
+    lacking = there - set(_read(folder / "cgroup.subtree_control").split())
+    is_top = not (folder / "cgroup.type").exists()
+    if lacking and not is_top and _read(folder / "cgroup.procs"):
+        _move_aside(folder)
+    for name in sorted(lacking):
+        _write(folder / "cgroup.subtree_control", f"+{name}")
     return frozenset(set(_read(folder / "cgroup.subtree_control").split()) & there)
+
+
+def _move_aside(folder: Path) -> None:
+    """Move whoever lives in a cgroup that was delegated to us, this process first, into a leaf of its own."""
+    aside = folder / ASIDE
+    aside.mkdir(exist_ok=True)
+    for pid in [str(os.getpid()), *_read(folder / "cgroup.procs").split()]:
+        _write(aside / "cgroup.procs", pid)
 
 
 def _base(v2: Path) -> Path | None:
     """The cgroup under which ours may be made: the top for root, a delegated one for others, None without."""
     base = v2 if os.geteuid() == 0 else _own(v2)
-    if base.name == "keyturn-governor":
+    if base.name == ASIDE:
         base = base.parent
     may = os.access(base, os.W_OK) and os.access(base / "cgroup.procs", os.W_OK)
     return base if may else None
