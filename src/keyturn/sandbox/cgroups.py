@@ -106,11 +106,25 @@ def _move_aside(folder: Path) -> None:
         _write(aside / "cgroup.procs", pid)
 
 
+def _delegated(folder: Path) -> bool:
+    """Whether systemd says that what lies below this cgroup is ours to arrange (`Delegate=yes`)."""
+    for name in ("trusted.delegate", "user.delegate"):
+        try:
+            return os.getxattr(folder, name) == b"1"
+        except OSError:
+            continue
+    return False
+
+
 def _base(v2: Path) -> Path | None:
-    """The cgroup under which ours may be made: the top for root, a delegated one for others, None without."""
-    base = v2 if os.geteuid() == 0 else _own(v2)
-    if base.name == ASIDE:
-        base = base.parent
+    """The cgroup under which ours may be made; None without.
+
+    That is the one that was delegated to us, where systemd itself is one more hand that kills when the governor ends;
+    for root without such, the top.
+    """
+    own = _own(v2)
+    own = own.parent if own.name == ASIDE else own
+    base = own if os.geteuid() != 0 or _delegated(own) else v2
     may = os.access(base, os.W_OK) and os.access(base / "cgroup.procs", os.W_OK)
     return base if may else None
 
