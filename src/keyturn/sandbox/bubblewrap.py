@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from keyturn.core.errors import Unavailable, invariant
-from keyturn.core.terms import Json, Tier
+from keyturn.core.terms import Tier
 from keyturn.sandbox import seccomp
 from keyturn.sandbox.attest import Subject
 from keyturn.sandbox.cell import Cell, Ends, process_namespace
