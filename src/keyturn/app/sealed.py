@@ -63,10 +63,9 @@ class Sealed:
         backend = open_backend(home / "run", runtime_cache=home / "runtime.json")
         sealed = cls(backend, home, latch, tell)
         sealed.left = sealed.sweep()
-        if sealed.left["processes_before"]:
-            tell(
-                f"{sealed.left['processes_before']} process(es) of an earlier governor were alive: {sealed.left['state']}"
-            )
+        alive = sealed.left["processes_before"]
+        if alive:
+            tell(f"{alive} process(es) of an earlier governor were alive: {sealed.left['state']}")
         try:
             yield sealed
         finally:

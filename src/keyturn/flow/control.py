@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +21,11 @@ from keyturn.core.events import Document
 REQUEST_BYTES_MAX = 4096
 ANSWER_SECONDS = 20.0
 KNOCK_SECONDS = 1.0
+HEARD = b"\n"
+"""What a door says at once to whoever asks for a halt, before the receipt; to a reader of JSON it is nothing."""
+
+DRILL, COPY = "drill", "copy"
+"""What `do` may ask for beside a halt: a halt that is measured, and to be known as a loaded copy."""
 
 HaltNow = Callable[[str, str], Document]
 
@@ -80,7 +85,10 @@ class ControlDoor:
         except (OSError, ValueError, AttributeError):
             # Whoever knocks wants a halt; an unreadable knock is halted on rather than ignored.
             by, reason = "somebody", "an unreadable request at the control socket"
-        answer = self._receipt(by, reason) if ask is None else _asked(ask, request, connection)
+        if ask is None:
+            answer: Document | None = self._halted(connection, by, reason)
+        else:
+            answer = _asked(ask, request, connection)
         if answer is None:
             return  # the connection is somebody else's now
         with connection:
@@ -88,6 +96,12 @@ class ControlDoor:
                 connection.sendall(json.dumps(answer).encode())
             except OSError:
                 return  # what was asked is done; only its answer had nobody to go to
+
+    def _halted(self, connection: socket.socket, by: str, reason: str) -> Document:
+        """Halt, having said that somebody is here: whoever hears nothing acts by their own hand."""
+        with suppress(OSError):
+            connection.send(HEARD, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        return self._receipt(by, reason)
 
     def _receipt(self, by: str, reason: str) -> Document:
         """Halt; a halt that could not be recorded is still answered for, and the door stays open."""
@@ -116,6 +130,8 @@ def knock(path: Path, *, by: str, reason: str, do: str = "halt") -> Document | N
             with _short(path) as name:
                 door.connect(name)
             door.sendall(json.dumps({"do": do, "by": by, "reason": reason}).encode())
+            if do == "halt":
+                door.recv(1, socket.MSG_PEEK)  # a governor that hangs does not even say that it heard
             door.settimeout(ANSWER_SECONDS)
             answer = json.loads(_all(door))
         except (OSError, ValueError):

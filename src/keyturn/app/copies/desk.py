@@ -145,7 +145,7 @@ class Desk:
                 rows.append(_row(str(copy.record), "" if ended else "its end was not seen"))
                 if ended:
                     self._let_go(copy)
-        return rows + [_row("a copy", why) for why in self.unread]
+        return rows + [{**_row("a record of one", why), "what": "record"} for why in self.unread]
 
     # -- the lease
 

@@ -28,15 +28,16 @@ def whole(sandboxes: Document, copies: Sequence[dict[str, Json]]) -> Document:
     lost = [row for row in copies if row["state"] != "STOPPED"]
     known = sandboxes["unknown"]
     unknown: list[Json] = [*(known if isinstance(known, list) else [])]
-    unknown += [f"copy: {row['name']}: {row['why']}" for row in lost[:REACHED_MAX]]
+    unknown += [f"{row['name']}: {row['why']}" for row in lost[:REACHED_MAX]]
     before, after = (int(str(sandboxes[key])) for key in ("processes_before", "survivors"))
+    seen = [row for row in copies if row["what"] == "copy"]
     in_order: list[Json] = [*lost, *(row for row in copies if row["state"] == "STOPPED")]
     scope = str(sandboxes["scope"]) + (f", and {len(copies)} known {_copies(len(copies))}" if copies else "")
     return {
         **sandboxes,
         "scope": scope,
-        "processes_before": before + len(copies),
-        "survivors": after + len(lost),
+        "processes_before": before + len(seen),
+        "survivors": after + sum(row in lost for row in seen),
         "state": "UNPROVEN" if lost else sandboxes["state"],
         "unknown": unknown,
         "reached": [first, *in_order[:REACHED_MAX]],
