@@ -129,14 +129,14 @@ def _base(v2: Path) -> Path | None:
     return base if may else None
 
 
-def discover(tag: str) -> Layout:
-    """Find or make our own root, named by `tag`; never raises for what is merely missing."""
+def discover(name: str) -> Layout:
+    """Find or make our own root, called `name`; never raises for what is merely missing."""
     v2, v1_mounts = _mounts()
     base = _base(v2) if v2 is not None else None
     if base is None:
         why = "no cgroup v2 is mounted" if v2 is None else "no cgroup of this user's own was delegated"
         return Layout(None, {}, frozenset(), (("cgroup", why),))
-    root = base / f"keyturn-{tag}"
+    root = base / name
     try:
         root.mkdir(exist_ok=True)
     except OSError as error:
@@ -145,13 +145,13 @@ def discover(tag: str) -> Layout:
         return Layout(None, {}, frozenset(), (("cgroup", "this kernel has no cgroup.kill (Linux 5.14)"),))
     on = _turn_on(base) and _turn_on(root)
     v1: dict[str, Path] = {}
-    for name, mounted in v1_mounts.items():
-        place = mounted / f"keyturn-{tag}"
+    for controller, mounted in v1_mounts.items():
+        place = mounted / name
         try:
             place.mkdir(exist_ok=True)
         except OSError:
             continue
-        v1[name] = place
+        v1[controller] = place
     absent = [name for name in CONTROLLERS if name not in on and name not in v1]
     return Layout(root, v1, on, tuple((name, f"no cgroup limits `{name}`") for name in absent))
 
