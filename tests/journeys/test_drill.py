@@ -54,7 +54,7 @@ def test_a_drill_beside_a_live_step_harms_nothing(founder: Path, tmp_path: Path)
     assert isinstance(receipt, dict)
     assert receipt["daemons"] == 20
     if PROVEN:
-        assert receipt["checks"] == dict.fromkeys(("daemons", "attest", "kill", "latch", "log"), "ok")
+        assert receipt["checks"] == dict.fromkeys(("daemons", "attest", "kill", "latch", "log", "door"), "ok")
         assert receipt["processes_before"] == 23, "the daemons, our main process, init and its monitor"
         assert receipt["scope"].startswith("sandbox drill-")
     drilled = [event for _, event in made.project.entries(0, 10_000) if isinstance(event, ev.HaltDrilled)]

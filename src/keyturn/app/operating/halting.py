@@ -13,6 +13,7 @@ from keyturn.app.sealed import Sealed
 from keyturn.app.wiring import FileBlobs, FileLatch
 from keyturn.core.errors import Conflict, KeyturnError, Unavailable
 from keyturn.core.events import Document
+from keyturn.core.lawful.halting import OK
 from keyturn.flow import halt as halts
 from keyturn.flow.control import DRILL, knock
 
@@ -67,4 +68,5 @@ def drill(project: Project, *, by: str) -> Document:
         raise Unavailable("the governor's door does not answer", help="`keyturn halt` acts all the same")
     if answer.get("state") == "refused":
         raise Conflict(str(answer.get("why")), help=str(answer.get("help")))
-    return answer
+    checks = answer.get("checks")
+    return {**answer, "checks": {**(checks if isinstance(checks, dict) else {}), "door": OK}}
