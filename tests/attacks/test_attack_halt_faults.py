@@ -180,6 +180,19 @@ def test_the_next_start_makes_good_what_could_not_be_recorded(scene: Scene) -> N
     assert scene.play.project.replay(lambda _: None).problems == ()
 
 
+def test_a_governor_without_its_log_still_hands_out_the_whole_receipt(scene: Scene) -> None:
+    """Asked at its door: what the log could not take is named, and what was proven stands."""
+    project = scene.play.project
+    with project.governing(lambda _: None):
+        (scene.home / "log.db").rename(scene.home / "aside")
+        receipt = project.halt(by="person:ada", reason="enough")
+        (scene.home / "aside").rename(scene.home / "log.db")
+    assert receipt["state"] == "STOPPED"
+    assert receipt["kill_written_ms"] is not None
+    assert "log: the halt is not recorded yet" in str(receipt["unknown"])
+    assert (scene.home / "halt.latch").exists()
+
+
 def test_a_start_puts_into_the_log_what_it_killed(scene: Scene) -> None:
     """An auditor sees that something had outlived its governor, and that it is dead."""
     with scene.play.project.governing(lambda _: None):

@@ -176,16 +176,14 @@ class Bubblewrap:
         each = [cell.kill() for cell in list(self._live.values())]
         return written or all(each)
 
-    def _strike(self, also: Callable[[], None]) -> bool:
-        """Kill everything, then the launcher, and once it is gone whatever it made in between."""
-        written = self._kill_all()
+    def _behind(self, also: Callable[[], None]) -> None:
+        """Strike what else is to die, then the launcher, and once it is gone whatever it made after the kill."""
         also()
         launcher = self._launcher.strike()
         if launcher >= 0:
             exited((launcher,), LAUNCHER_SECONDS_MAX)
             os.close(launcher)
             self._kill_all()
-        return written
 
     def may_kill(self) -> str:
         """Why the kill of everything could not be written now; empty where it could."""
@@ -208,7 +206,7 @@ class Bubblewrap:
         inits = tuple(fd for cell in cells for fd in cell.target().inits)
         asked = (lambda: populated(root)) if root is not None else ((lambda: False) if not cells else None)
         alive = (lambda: processes(root)) if root is not None else list[int]
-        receipt = stop(Target(_scope(cells), lambda: self._strike(also), inits, asked, alive), why)
+        receipt = stop(Target(_scope(cells), self._kill_all, inits, asked, alive, lambda: self._behind(also)), why)
         self._remember(receipt, root)
         return receipt
 
@@ -238,7 +236,7 @@ class Bubblewrap:
         asked = (lambda: populated(root)) if root is not None else (None if self._traces() else lambda: False)
         scope = "what an earlier governor left in our own cgroup"
         alive = (lambda: processes(root)) if root is not None else list[int]
-        receipt = stop(Target(scope, lambda: self._strike(also), inits, asked, alive), "start")
+        receipt = stop(Target(scope, self._kill_all, inits, asked, alive, lambda: self._behind(also)), "start")
         self._remember(receipt, root)
         self._tidy(layout)
         return receipt
