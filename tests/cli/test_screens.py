@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from keyturn.cli.screen import columns
 from keyturn.core import events as ev
 from tests.cli.conftest import Terminal
-from tests.cli.fake import UNPROVEN, clock
+from tests.cli.fake import STOPPED, UNPROVEN, clock
 from tests.cli.stories import UNGOVERNED, long_story, policy, simulated
 
 Compare = Callable[[str, str], None]
@@ -110,6 +111,73 @@ def test_a_halt_says_stopped_with_its_times_or_unproven_with_what_is_unknown(
     code, out, _ = terminal("halt")
     assert code == 7
     golden("halt_unproven", out)
+
+
+def reached(what: str, name: str, why: str = "") -> dict[str, str]:
+    return {"what": what, "name": name, "state": "UNPROVEN" if why else "STOPPED", "why": why}
+
+
+COPIES: dict[str, Any] = {
+    **STOPPED,
+    "scope": "2 sandboxes of this governor (1 answer, 1 improve), and 2 known copies",
+    "reached": [
+        reached("sandboxes", "2 sandboxes of this governor (1 answer, 1 improve)"),
+        reached("copy", "process 4711 under permit p-12ab"),
+    ],
+}
+LOST = reached("copy", "process 4712 under permit p-12ab", "its end was not seen")
+ELSEWHERE = reached("runner", "process 9 on node-b", "what it runs cannot be seen from here")
+DRILL: dict[str, Any] = {
+    **STOPPED,
+    "processes_before": 23,
+    "scope": "sandbox drill-1",
+    "daemons": 20,
+    "checks": dict.fromkeys(("daemons", "attest", "kill", "latch", "log", "door"), "ok"),
+}
+
+
+def test_a_receipt_lists_what_it_reached_line_by_line_and_the_worst_first(terminal: Terminal, golden: Compare) -> None:
+    terminal.project.receipt = dict(COPIES)
+    code, out, _ = terminal("halt")
+    assert code == 0
+    fits(out)
+    golden("halt_copies", out)
+    unknown = ["process 4712 under permit p-12ab: its end was not seen"]
+    rows = [*COPIES["reached"], LOST, ELSEWHERE]
+    terminal.project.receipt = {**COPIES, "state": "UNPROVEN", "survivors": 1, "unknown": unknown, "reached": rows}
+    code, out, _ = terminal("halt")
+    assert code == 7
+    fits(out)
+    golden("halt_copies_unproven", out)
+
+
+def test_a_drill_says_first_that_it_was_one(terminal: Terminal, golden: Compare) -> None:
+    terminal.project.receipt = dict(DRILL)
+    code, out, _ = terminal("halt", "--drill", "--as", "ada")
+    assert (code, terminal.project.said) == (0, [("drill", "person:ada")])
+    fits(out)
+    golden("drill", out)
+    checks = {**DRILL["checks"], "latch": "a latch could not be set: No space left on device"}
+    unknown = ["latch: a latch could not be set: No space left on device"]
+    terminal.project.receipt = {**DRILL, "state": "UNPROVEN", "checks": checks, "unknown": unknown}
+    code, out, _ = terminal("halt", "--drill")
+    assert code == 7
+    fits(out)
+    golden("drill_unproven", out)
+
+
+def test_the_status_says_when_a_halt_was_last_measured_and_how_many_copies_are_known(terminal: Terminal) -> None:
+    story = terminal.project.story
+    assert "never; `keyturn halt --drill`" in " ".join(terminal("status")[1].split())
+    receipt = {key: DRILL[key] for key in STOPPED}
+    story.add(ev.HaltDrilled, by="ada", receipt=receipt, daemons=20, checks={"kill": "ok"})
+    terminal.project.known_copies = 2
+    _, out, _ = terminal("status")
+    fits(out)
+    assert "s ago: STOPPED in 3.5 ms" in out
+    assert "2 loaded copies known here; a halt ends them" in out
+    story.add(ev.HaltDrilled, by="ada", receipt={**receipt, "state": "UNPROVEN"}, daemons=20, checks={"kill": "no"})
+    assert "s ago: UNPROVEN" in terminal("status")[1]
 
 
 def test_the_log_is_listed_one_line_an_event(terminal: Terminal) -> None:

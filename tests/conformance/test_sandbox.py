@@ -284,11 +284,20 @@ def stopped(kit: Kit) -> str:
 def test_a_halt_from_another_thread_ends_the_wait(kit: Kit) -> None:
     running = kit.start("stay")
     receipts = []
-    thread = threading.Timer(0.1, lambda: receipts.append(kit.backend.halt_all("a test")))
+    struck: list[str] = []
+    thread = threading.Timer(0.1, lambda: receipts.append(kit.backend.halt_all("a test", lambda: struck.append("x"))))
     thread.start()
     assert running.wait().reason == "halted"
     thread.join()
     assert [(one.state, one.survivors) for one in receipts] == [(stopped(kit), 0)]
+    assert struck == ["x"], "what else is to die was struck with it"
+
+
+def test_whether_everything_could_be_killed_is_said_without_killing(kit: Kit) -> None:
+    running = kit.start("stay")
+    said = kit.backend.may_kill()
+    assert (said == "") is (stopped(kit) == "STOPPED")
+    assert running.tick()
 
 
 def test_a_halt_is_idempotent(kit: Kit) -> None:

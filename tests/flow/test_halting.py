@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -247,6 +248,84 @@ def test_the_echo_of_a_halt_that_was_lifted_only_delays(found: Found) -> None:
     with world.governor(once("improve", echo)) as governor:
         assert isinstance(run(governor), agenda.Hold)
     assert len(world.state.attempts) == 1
+
+
+# --- the status that makes nodes refuse
+
+
+def test_a_halt_is_published_at_once_and_asks_no_witness_while_somebody_waits_for_the_receipt(found: Found) -> None:
+    world = warranted(found())
+    world.halt()
+    with world.log() as log:
+        log.witnessing = Refusing()
+        assert halt.publish(log, witnesses=False) == ""
+    status = [event for event in world.events() if isinstance(event, ev.StatusPublished)][-1]
+    assert status.halted
+    assert world.state.settled
+
+
+def test_a_status_that_cannot_be_published_unmakes_no_halt(found: Found) -> None:
+    world = warranted(found())
+    world.halt()
+
+    def full(_: int, what: str) -> None:
+        if what == "before checkpoint":
+            raise Unavailable("the disk is full", help="free some space")
+
+    with world.governor(Tape(full)) as governor:
+        said = halt.publish(governor.log)
+        assert said == "status: the halt is recorded, but not published yet: the disk is full"
+        late = halt.unseen({"state": "STOPPED"}, said, proven=True)
+    assert late == {"state": "STOPPED", "unknown": [said]}
+    standing = world.state.halt
+    assert standing is not None
+    assert standing.proven
+
+
+class Refusing:
+    """Witnesses that must not be asked."""
+
+    def cosign(self, *_: object, **__: object) -> object:
+        raise AssertionError("somebody waits for the receipt")
+
+
+# --- the lines of a receipt
+
+
+def test_what_two_looks_saw_stands_in_one_list_as_it_was_seen_last() -> None:
+    class Halter:
+        """Finds a copy that came between the two looks, and sees the end of another that had not been seen."""
+
+        def __init__(self) -> None:
+            first = [row("copy", "a", "UNPROVEN"), row("copy", "b")]
+            second = [row("copy", "a"), row("copy", "c")]
+            self.looks: list[Document] = [
+                {"state": "UNPROVEN", "processes_before": 2, "reached": [*first], "unknown": ["a"]},
+                {"state": "STOPPED", "processes_before": 2, "reached": [*second], "unknown": []},
+            ]
+
+        def halt_all(self, why: str) -> Document:
+            return self.looks.pop(0)
+
+    class Latch(FullDisk):
+        def set(self, why: str) -> None:
+            pass
+
+    receipt = halt.act(Halter(), Latch(), by="x", reason="y")  # type: ignore[arg-type]  # a stub that this path never calls
+    assert receipt["state"] == "STOPPED"
+    assert receipt["reached"] == [row("copy", "a"), row("copy", "b"), row("copy", "c")]
+
+
+def test_a_governor_out_of_sight_is_a_line_of_its_own_and_makes_the_whole_unproven() -> None:
+    sandboxes, runner = row("sandboxes", "2"), {**row("runner", "node-b", "UNPROVEN"), "why": "it cannot be seen"}
+    receipt = halt.beyond({"state": "STOPPED", "reached": [sandboxes]}, "node-b", "it cannot be seen")
+    assert receipt["state"] == "UNPROVEN"
+    assert receipt["unknown"] == ["governor: node-b governs; it cannot be seen"]
+    assert receipt["reached"] == [sandboxes, runner]
+
+
+def row(what: str, name: str, state: str = "STOPPED") -> dict[str, Any]:
+    return {"what": what, "name": name, "state": state, "why": ""}
 
 
 # --- doubt

@@ -1,14 +1,25 @@
 """A governor for the tests, in a process of its own: it starts sandboxes, says so, then hangs or waits to be killed.
 
-`python governor.py RUN_ROOT LEASE_SECONDS hang|wait|loop` prints `READY` when the subject runs; "loop" prepares and
-starts sandboxes for ever, so that it can be killed at any moment of a launch.
+`python governor.py RUN_ROOT LEASE_SECONDS hang|wait|loop|stuck` prints `READY` when the subject runs; "loop" prepares
+and starts sandboxes for ever, so that it can be killed at any moment of a launch; "stuck" never gets as far as an init.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from pathlib import Path
+
+
+def stuck_program() -> str:
+    """What runs in place of bubblewrap and never starts anything; where every user may run it."""
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="keyturn-stuck-"))
+    folder.chmod(0o755)
+    script = folder / "bwrap"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o755)
+    return str(script)
 
 
 def main() -> None:
@@ -25,6 +36,8 @@ def main() -> None:
     spec = replace(spec, lease_seconds=lease)
     sys.stdout.write("LAUNCHING\n")
     sys.stdout.flush()
+    if how == "stuck":
+        backend._program = stuck_program()
     running = backend.prepare(spec).go()
     if how == "loop":
         kept = [running]

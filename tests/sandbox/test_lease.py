@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,104 @@ def test_a_stopped_governor_loses_the_subject_too(
     while populated(place) and boottime() < stopped + 5:
         time.sleep(0.0005)
     assert not populated(place)
+
+
+def launcher_of(governor: subprocess.Popen[str]) -> int:
+    """The process that launches for this governor."""
+    for place in Path("/proc").iterdir():
+        if place.name.isdigit():
+            try:
+                parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+                command = (place / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if parent == governor.pid and b"launcher.py" in command:
+                return int(place.name)
+    raise AssertionError("the governor has no launcher")
+
+
+def inits_in(place: Path) -> list[int]:
+    """Every init that holds a lease."""
+    found = []
+    for pid in processes(place):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"/keyturn/init.py" in words and b"bwrap" not in words[0]:
+            found.append(pid)
+    return found
+
+
+def empty_in(place: Path, seconds: float = 5.0) -> bool:
+    """Whether the cgroup empties in time."""
+    until = boottime() + seconds
+    while populated(place):
+        if boottime() > until:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def test_the_lease_alone_ends_it_when_the_launcher_died_before(
+    governor: Callable[..., subprocess.Popen[str]], backend: Bubblewrap, tmp_path: Path
+) -> None:
+    process = governor(30, "wait")
+    ready(process)
+    place = cgroup_of(backend, tmp_path / "run")
+    os.kill(launcher_of(process), signal.SIGKILL)
+    time.sleep(0.2)
+    assert len(processes(place)) == 8, "the launcher's death alone ends nothing"
+    process.kill()
+    assert empty_in(place)
+
+
+def test_the_launcher_alone_ends_it_when_no_init_can_act(
+    governor: Callable[..., subprocess.Popen[str]], backend: Bubblewrap, tmp_path: Path
+) -> None:
+    process = governor(30, "wait")
+    ready(process)
+    place = cgroup_of(backend, tmp_path / "run")
+    held = inits_in(place)
+    assert held
+    for pid in held:
+        os.kill(pid, signal.SIGSTOP)
+    process.kill()
+    assert empty_in(place)
+
+
+def test_with_both_gone_the_next_start_kills_and_says_so(
+    governor: Callable[..., subprocess.Popen[str]], backend: Bubblewrap, tmp_path: Path
+) -> None:
+    process = governor(30, "wait")
+    ready(process)
+    place = cgroup_of(backend, tmp_path / "run")
+    for pid in inits_in(place):
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(launcher_of(process), signal.SIGKILL)
+    process.kill()
+    process.wait()
+    time.sleep(0.2)
+    assert populated(place), "nothing is left that could end it"
+    later = Bubblewrap(tmp_path / "run", runtime_cache=tmp_path / "runtime.json")
+    receipt = later.sweep()
+    later.close()
+    assert (receipt.state, receipt.processes_before, receipt.survivors) == ("STOPPED", 8, 0)
+
+
+def test_a_launch_that_hangs_before_its_init_dies_with_the_governor(
+    governor: Callable[..., subprocess.Popen[str]], backend: Bubblewrap, tmp_path: Path
+) -> None:
+    """It has no lease yet: only the launcher knows of it."""
+    process = governor(30, "stuck")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "LAUNCHING\n"
+    place = cgroup_of(backend, tmp_path / "run")
+    until = boottime() + 5
+    while not processes(place) and boottime() < until:
+        time.sleep(0.005)
+    assert processes(place)
+    process.kill()
+    assert empty_in(place)
+    for left in Path("/var/tmp").glob("keyturn-stuck-*"):
+        shutil.rmtree(left)
 
 
 @pytest.mark.parametrize("rounds", [8, pytest.param(30, marks=pytest.mark.slow)])

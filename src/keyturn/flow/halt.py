@@ -24,6 +24,9 @@ TRACE_SECONDS = 2.0
 """How long an interrupted step waits for the record of the halt that interrupted it."""
 
 REASON_MAX = 500
+REACHED_MAX = 100
+"""How many lines a receipt lists, since an entry of the log has a bound; what was not seen to stop goes first."""
+
 STOPPED = "STOPPED"
 _UNREAD = "a person's halt"
 LATCHED = re.compile(r"(?:(h-[0-9a-f]{8}(?:-[0-9]+)?) )?([^:]*(?::[^ :][^:]*)*): (.*)", re.DOTALL)
@@ -77,7 +80,8 @@ def _merged(first: Json, second: Json) -> list[Json]:
     for row in [*(first if isinstance(first, list) else []), *(second if isinstance(second, list) else [])]:
         if isinstance(row, dict):
             rows[f"{row.get('what')} {row.get('name')}"] = row
-    return [*rows.values()]
+    worst = sorted(rows.values(), key=lambda row: isinstance(row, dict) and row.get("state") == STOPPED)
+    return [*(rows.values() if len(rows) <= REACHED_MAX else worst[:REACHED_MAX])]
 
 
 def _named(latch: Latch) -> str:

@@ -177,16 +177,14 @@ class Bubblewrap:
         each = [cell.kill() for cell in list(self._live.values())]
         return written or all(each)
 
-    def _strike(self, also: Callable[[], None]) -> bool:
-        """Kill everything, then the launcher, and once it is gone whatever it made in between."""
-        written = self._kill_all()
+    def _behind(self, also: Callable[[], None]) -> None:
+        """Strike what else is to die, then the launcher, and once it is gone whatever it made after the kill."""
         also()
         launcher = self._launcher.strike()
         if launcher >= 0:
             exited((launcher,), LAUNCHER_SECONDS_MAX)
             os.close(launcher)
             self._kill_all()
-        return written
 
     def may_kill(self) -> str:
         """Why the kill of everything could not be written now; empty where it could."""
@@ -209,7 +207,7 @@ class Bubblewrap:
         inits = tuple(fd for cell in cells for fd in cell.target().inits)
         asked = (lambda: populated(root)) if root is not None else ((lambda: False) if not cells else None)
         alive = (lambda: processes(root)) if root is not None else list[int]
-        receipt = stop(Target(_scope(cells), lambda: self._strike(also), inits, asked, alive), why)
+        receipt = stop(Target(_scope(cells), self._kill_all, inits, asked, alive, lambda: self._behind(also)), why)
         self._remember(receipt, root)
         return receipt
 
@@ -237,15 +235,14 @@ class Bubblewrap:
         places = others if layout.root is None else (layout.root, *others)
         inits = tuple(fd for pid in whereabouts.living(places) if (fd := _pidfd(pid)) is not None)
         blind = layout.root is None and self._traces() and (not known.places or whereabouts.NOWHERE in known.places)
-
-        def strike() -> bool:
-            written = whereabouts.kill(others)
-            return self._strike(also) and written
-
         target = Target(
-            "what an earlier governor left in our own cgroup", strike, inits,
-            None if blind else lambda: any(populated(place) for place in places), lambda: whereabouts.living(places),
-        )  # fmt: skip  # what, how, and how it is seen
+            scope="what an earlier governor left in our own cgroup",
+            kill=lambda: whereabouts.kill(others) & self._kill_all(),
+            inits=inits,
+            populated=None if blind else lambda: any(populated(place) for place in places),
+            processes=lambda: whereabouts.living(places),
+            behind=lambda: self._behind(also),
+        )
         receipt = stop(target, "start")
         self._remember(receipt, layout.root)
         self._tidy(layout)

@@ -29,7 +29,8 @@ def boottime() -> float:
 class Target:
     """What is to be stopped. `populated` is None where there is no cgroup to ask.
 
-    `inits` are process descriptors of this target's own: another thread cannot close them, and `stop` does.
+    `inits` are process descriptors of this target's own: another thread cannot close them, and `stop` does. `behind`
+    strikes whatever else is to die, once the kill is written and before anything is waited for.
     """
 
     scope: str
@@ -37,6 +38,7 @@ class Target:
     inits: tuple[int, ...]
     populated: Callable[[], bool] | None
     processes: Callable[[], list[int]]
+    behind: Callable[[], None] = lambda: None
 
 
 def exited(pidfds: tuple[int, ...], seconds: float = 0.0) -> bool:
@@ -80,6 +82,7 @@ def _stop(target: Target, why: str, seconds: float) -> Receipt:
     requested = Instant(time.time_ns() // 1_000_000)
     before = _count(target)
     written = _elapsed(start) if target.kill() else None
+    target.behind()
     until = start + seconds
     unknown = []
     init = _elapsed(start) if exited(target.inits, seconds) else None

@@ -29,6 +29,11 @@ COPIES_MAX = 1000
 BEATS = 4
 """How many signs of life a copy gets in the time after which it must end itself."""
 
+ASK_SECONDS = 1.0
+"""How often the log is asked which permits were revoked."""
+
+JOIN_SECONDS_MAX = 2.0
+
 BEAT, HALT, LEFT = b"beat\n", b"halt\n", b"left\n"
 
 Row = dict[str, Json]
@@ -75,6 +80,7 @@ class Desk:
     tell: Callable[[str], None] = lambda _: None
     held: dict[str, Held] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    ended: frozenset[str] = frozenset()
     halts: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -151,16 +157,23 @@ class Desk:
 
     @contextmanager
     def attending(self, lease_seconds: float, revoked: Callable[[], Collection[str]]) -> Iterator[None]:
-        """Give every copy its signs of life from a thread, and end those whose permit was revoked."""
+        """Give every copy its signs of life from a thread, and end those whose permit was revoked.
+
+        The log is asked from another thread: one that does not answer must not cost anybody the lease.
+        """
         done = threading.Event()
-        thread = threading.Thread(target=self._attend, args=(done, lease_seconds, revoked), name="keyturn-copies")
-        thread.daemon = True
-        thread.start()
+        threads = [
+            threading.Thread(target=self._attend, args=(done, lease_seconds), name="keyturn-copies", daemon=True),
+            threading.Thread(target=self._ask, args=(done, revoked), name="keyturn-revoked", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
         try:
             yield
         finally:
             done.set()
-            thread.join()
+            for thread in threads:
+                thread.join(JOIN_SECONDS_MAX)
 
     def close(self) -> None:
         """Let go of every copy: whoever lives ends itself, and stays on record until it is seen to be gone."""
@@ -169,16 +182,17 @@ class Desk:
                 copy.close()
             self.held.clear()
 
-    def _attend(self, done: threading.Event, lease_seconds: float, revoked: Callable[[], Collection[str]]) -> None:
+    def _ask(self, done: threading.Event, revoked: Callable[[], Collection[str]]) -> None:
+        while not done.wait(ASK_SECONDS):
+            if self.held:
+                with contextlib.suppress(KeyturnError, OSError):  # a log that is away revokes nothing
+                    self.ended = frozenset(revoked())
+
+    def _attend(self, done: threading.Event, lease_seconds: float) -> None:
         while not done.wait(lease_seconds / BEATS):
-            if not self.held:
-                continue
-            ended: Collection[str] = ()
-            with contextlib.suppress(KeyturnError):  # a log that is away revokes nothing; the lease goes on
-                ended = revoked()
             with self.lock:
                 for copy in list(self.held.values()):
-                    self._look_after(copy, ended)
+                    self._look_after(copy, self.ended)
 
     def _look_after(self, copy: Held, revoked: Collection[str]) -> None:
         """One sign of life, or the end: it left, it is gone, its line broke, or its permit was revoked."""

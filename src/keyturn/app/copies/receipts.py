@@ -10,10 +10,8 @@ from dataclasses import asdict
 
 from keyturn.core.events import Document
 from keyturn.core.terms import Json
+from keyturn.flow.halt import REACHED_MAX
 from keyturn.sandbox.port import Receipt
-
-REACHED_MAX = 100
-"""How many lines a receipt lists: an entry of the log has a bound. It still counts all of them."""
 
 
 def receipt_document(receipt: Receipt) -> Document:
@@ -40,7 +38,7 @@ def whole(sandboxes: Document, copies: Sequence[dict[str, Json]]) -> Document:
         "survivors": after + sum(row in lost for row in seen),
         "state": "UNPROVEN" if lost else sandboxes["state"],
         "unknown": unknown,
-        "reached": [first, *in_order[:REACHED_MAX]],
+        "reached": [first, *in_order[: REACHED_MAX - 1]],
     }
 
 

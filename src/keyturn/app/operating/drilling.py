@@ -65,7 +65,7 @@ def drill(sealed: Sealed, latch: FileLatch, policy: Policy) -> Drilled:
     parked = sealed.backend.prepare(specs.drill(sealed.runtime(policy.subject.runtime), daemons=DAEMONS))
     try:
         problems = parked.attest().problems
-        with sealed.guard():
+        with latch.guard():
             running = parked.go()
     except Interrupted as halted:
         parked.close()

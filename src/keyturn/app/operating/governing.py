@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from keyturn.app.operating import opening
 from keyturn.app.operating.asked import Asks
 from keyturn.app.operating.listening import listening
 from keyturn.app.operating.operation import read
@@ -70,10 +71,7 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
 
         def halt_now(by: str, reason: str) -> Document:
             receipt = halts.act(sealed, latch, by=by, reason=reason, keep=blobs.keep)
-            with project.opened() as own:  # after the kill: a log that cannot be read must not delay it
-                halts.record(own, by=by, reason=str(receipt["why"]), receipt=receipt)
-                late = halts.publish(own, witnesses=False)  # the loop itself asks them next, and may wait
-            return halts.unseen(receipt, late, proven=True) if late else receipt
+            return recorded(project, receipt, by=by)  # after the kill: a log that cannot be read must not delay it
 
         governor = Governor(
             log=log,
@@ -96,6 +94,32 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
         for blob in make_good(log, blobs):
             tell(f"the erased blob {blob[:15]}… lay there all the same; it was deleted")
         yield governor
+
+
+def recorded(project: Project, receipt: Document, *, by: str, witnesses: bool = False) -> Document:
+    """Write a halt down and publish it; what cannot be is told, and made good by the next start: the halt stands.
+
+    Without `witnesses` nobody is asked to cosign: the loop itself asks them next, and somebody waits for the receipt.
+    """
+    try:
+        with project.opened() as log:
+            other = elsewhere(project, log.store)
+            if other:
+                receipt = halts.beyond(receipt, other, "what it runs cannot be seen from here")
+            halts.record(log, by=by, reason=str(receipt["why"]), receipt=receipt)
+            late = halts.publish(log, witnesses=witnesses)
+    except (KeyturnError, OSError) as fault:
+        why = fault.message if isinstance(fault, KeyturnError) else str(fault)
+        return halts.unseen(receipt, f"log: the halt is not recorded yet: {why}", proven=not _is_shared(project))
+    return halts.unseen(receipt, late, proven=True) if late else receipt
+
+
+def _is_shared(project: Project) -> bool:
+    """Whether others may govern on the same log; where that cannot be read, they may."""
+    try:
+        return opening.is_shared(project.root)
+    except (KeyturnError, OSError):
+        return True
 
 
 def _tell_what_was_left(governor: Governor, left: Document) -> None:

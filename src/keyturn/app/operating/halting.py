@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyturn.app.operating import opening
-from keyturn.app.operating.governing import elsewhere, governing
+from keyturn.app.operating.governing import governing, recorded
 from keyturn.app.sealed import Sealed
 from keyturn.app.wiring import FileBlobs, FileLatch
-from keyturn.core.errors import Conflict, KeyturnError, Unavailable
+from keyturn.core.errors import Conflict, Unavailable
 from keyturn.core.events import Document
+from keyturn.core.lawful.halting import OK
 from keyturn.flow import halt as halts
 from keyturn.flow.control import DRILL, knock
 
@@ -27,30 +27,7 @@ def halt(project: Project, *, by: str, reason: str) -> Document:
         return receipt
     latch, halter = FileLatch(project.home / "halt.latch"), Sealed.halter(project.home)
     receipt = halts.act(halter, latch, by=by, reason=reason, keep=FileBlobs(project.blobs).keep)
-    try:
-        return _recorded(project, receipt, by=by)
-    except (KeyturnError, OSError) as fault:  # the halt stands: the latch is set, and the next start records it
-        why = fault.message if isinstance(fault, KeyturnError) else str(fault)
-        return halts.unseen(receipt, f"log: the halt is not recorded yet: {why}", proven=not _is_shared(project))
-
-
-def _recorded(project: Project, receipt: Document, *, by: str) -> Document:
-    """Write the halt down and publish it; a governor on another machine is out of this one's sight."""
-    with project.opened() as log:
-        other = elsewhere(project, log.store)
-        if other:
-            receipt = halts.beyond(receipt, other, "what it runs cannot be seen from here")
-        halts.record(log, by=by, reason=str(receipt["why"]), receipt=receipt)
-        late = halts.publish(log)
-    return halts.unseen(receipt, late, proven=True) if late else receipt
-
-
-def _is_shared(project: Project) -> bool:
-    """Whether others may govern on the same log; where that cannot be read, they may."""
-    try:
-        return opening.is_shared(project.root)
-    except (KeyturnError, OSError):
-        return True
+    return recorded(project, receipt, by=by, witnesses=True)
 
 
 def drill(project: Project, *, by: str) -> Document:
@@ -67,4 +44,5 @@ def drill(project: Project, *, by: str) -> Document:
         raise Unavailable("the governor's door does not answer", help="`keyturn halt` acts all the same")
     if answer.get("state") == "refused":
         raise Conflict(str(answer.get("why")), help=str(answer.get("help")))
-    return answer
+    checks = answer.get("checks")
+    return {**answer, "checks": {**(checks if isinstance(checks, dict) else {}), "door": OK}}

@@ -24,6 +24,7 @@ _CHECKS: Final = {
     "kill": "the kill of everything could be written",
     "latch": "a latch could be set on disk",
     "log": "the log took the record",
+    "door": "the governor's door answered",
 }
 ROWS_MAX = 20
 """How many lines of a receipt are shown."""
@@ -104,7 +105,7 @@ def _reached(sheet: Sheet, rows: Json) -> None:
         stopped = row.get("state") == "STOPPED"
         why = f": {safe(row.get('why'), 200)}" if row.get("why") else ""
         named = f"{safe(row.get('what'), 20)}: {safe(row.get('name'), 100)}{why}"
-        sheet.say(f"{'✓ STOPPED ' if stopped else '✖ UNPROVEN'} {named}", "" if stopped else "red", indent=2, hang=11)
+        sheet.entry("✓ STOPPED" if stopped else "✖ UNPROVEN", named, "" if stopped else "red")
     if len(listed) > ROWS_MAX:
         sheet.say(f"and {len(listed) - ROWS_MAX} more; `--json` lists them all", "dim", indent=2)
 

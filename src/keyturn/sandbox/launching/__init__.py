@@ -1,1 +1,1 @@
-"""How a sandbox comes to be: the governor's end of the process that makes it."""
+"""How a sandbox comes to be: the governor's end of the process that makes it. It never lets a subject begin."""
