@@ -24,6 +24,8 @@ def full() -> Story:
     story.audited(digest("c1"))
     story.halted()
     story.halted(proven=False, name="h-2")
+    story.add(ev.HaltDrilled, by="person:ada", receipt={"state": "STOPPED"}, daemons=20, checks={"kill": "ok"})
+    story.add(ev.SandboxSwept, receipt={"state": "STOPPED", "processes_before": 3})
     dossier = story.seal("ResumeLoop", {"halt": "h-1"})
     story.add(ev.LoopResumed, halt="h-1", dossier=dossier)
     incident = {"incident": "i-1", "summary": "x", "attempt": 0, "candidate": "", "facts": {"a": [1.5]}}

@@ -359,6 +359,13 @@ def sealed(story: Story, **changes: Any) -> ev.Event:
     return replace(last, document={**text, **changes})
 
 
+def drilled(
+    story: Story, *, before: int = 23, survivors: int = 0, checks: Mapping[str, str] | None = None
+) -> object:
+    receipt = {"state": "STOPPED", "processes_before": before, "survivors": survivors}
+    return story.add(ev.HaltDrilled, by="ada", receipt=receipt, daemons=20, checks=dict(checks or {"kill": "ok"}))
+
+
 def status(story: Story, **changes: Any) -> ev.Event:
     return replace(next_event(story, lambda told: told.status()), **changes)
 
@@ -589,6 +596,14 @@ ROWS: list[tuple[str, Unlawful, str]] = [
      "it names entries that were not in the log when it was given"),
     ("a halt said to be proven", after(resumed, ev.HaltProven, receipt={"state": "UNPROVEN"}),
      "its receipt says `UNPROVEN`"),
+    ("a drill that hides a failed check", then(loop, lambda s: drilled(s, checks={"kill": "ok", "latch": "full"})),
+     "it says STOPPED although these failed: latch"),
+    ("a drill that hides survivors", then(loop, lambda s: drilled(s, survivors=1)),
+     "it says STOPPED and counts survivors"),
+    ("a drill of nothing", then(loop, lambda s: drilled(s, before=2)),
+     "it killed fewer processes than it counts daemons"),
+    ("a sweep without a verdict", then(loop, lambda s: s.add(ev.SandboxSwept, receipt={})),
+     "its receipt says `None`"),
     ("an incident played down as an exercise", then(loop, lambda s: incident(s, exercise=True)),
      "it says exercise: True; a demo: False"),
     ("a status that hides a halt", then(halted_after(loop), lambda s: status(s, halted=False)),

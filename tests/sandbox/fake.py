@@ -282,13 +282,18 @@ class FakeBackend:
         self.live[made.id] = made
         return made
 
-    def halt_all(self, why: str) -> Receipt:
+    def may_kill(self) -> str:
+        return ""
+
+    def halt_all(self, why: str, also: Callable[[], None] = lambda: None) -> Receipt:
+        also()
         live = list(self.live.values())
         for one in live:
             one.halt(why)
         return receipt(f"{len(live)} sandboxes of this governor", why, len(live))
 
-    def sweep(self) -> Receipt:
+    def sweep(self, also: Callable[[], None] = lambda: None) -> Receipt:
+        also()
         return receipt("what an earlier governor left in our own cgroup", "start", 0)
 
     def close(self) -> None:

@@ -342,6 +342,23 @@ class HaltUnproven(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HaltDrilled(Event):
+    """A halt was measured on a sandbox of ours beside what runs; `checks` says of the rest "ok", or what failed."""
+
+    by: str
+    receipt: Document
+    daemons: int
+    checks: Document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSwept(Event):
+    """A governor killed at its start what an earlier one had left alive, and this is the receipt."""
+
+    receipt: Document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopResumed(Event):
     """A quorum cleared `resume`: the halt is lifted."""
 
@@ -437,6 +454,8 @@ EVENTS: dict[str, type[Event]] = {
         HaltRequested,
         HaltProven,
         HaltUnproven,
+        HaltDrilled,
+        SandboxSwept,
         LoopResumed,
         IncidentOpened,
         AwarenessSigned,

@@ -332,6 +332,10 @@ def _halt_settled(state: State, event: ev.HaltProven | ev.HaltUnproven) -> State
     return replace(state, halts=halts)
 
 
+def _halt_drilled(state: State, event: ev.HaltDrilled) -> State:
+    return replace(state, drill=event)
+
+
 def _loop_resumed(state: State, event: ev.LoopResumed) -> State:
     _must(any(halt.id == event.halt and not halt.resumed for halt in state.halts), event, "for no standing halt")
     halts = tuple(replace(halt, resumed=True) if halt.id == event.halt else halt for halt in state.halts)
@@ -396,6 +400,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, Any], State]] = {
     ev.HaltRequested: _halt_requested,
     ev.HaltProven: _halt_settled,
     ev.HaltUnproven: _halt_settled,
+    ev.HaltDrilled: _halt_drilled,
     ev.LoopResumed: _loop_resumed,
     ev.IncidentOpened: _incident_opened,
     ev.AwarenessSigned: _awareness_signed,

@@ -33,6 +33,7 @@ from keyturn.core.lawful.gates import (
     same_lineage,
     warrant_issued,
 )
+from keyturn.core.lawful.halting import halt_drilled, halt_settled, sandbox_swept
 from keyturn.core.lawful.programs import candidate_proposed, improvement_ended, programs_judged
 from keyturn.core.lawful.trials import evidence, trial_advanced, trial_ended, trial_planned
 from keyturn.core.policy import Person
@@ -185,12 +186,6 @@ def _may_sign(person: Person, public: str, *, demo: bool) -> bool:
     return any(key.public == public and (demo or key.kind != "simulated") for key in person.keys)
 
 
-def _halt_settled(state: State, event: ev.HaltProven | ev.HaltUnproven) -> Iterator[Check]:
-    stopped = event.receipt.get("state") == "STOPPED"
-    proven = isinstance(event, ev.HaltProven)
-    yield stopped is proven, f"its receipt says `{event.receipt.get('state')}`"
-
-
 def _incident_opened(state: State, event: ev.IncidentOpened) -> Iterator[Check]:
     demo = state.project is not None and state.project.demo
     yield event.exercise is demo, f"it says exercise: {event.exercise}; a demo: {demo}"
@@ -242,8 +237,10 @@ _CHECKS: Mapping[type[ev.Event], Callable[[State, Any], Iterable[Check]]] = {
     ev.CandidateShadowed: _candidate_shadowed,
     ev.GenerationAudited: _person_signed,
     ev.AwarenessSigned: _person_signed,
-    ev.HaltProven: _halt_settled,
-    ev.HaltUnproven: _halt_settled,
+    ev.HaltProven: halt_settled,
+    ev.HaltUnproven: halt_settled,
+    ev.HaltDrilled: halt_drilled,
+    ev.SandboxSwept: sandbox_swept,
     ev.IncidentOpened: _incident_opened,
     ev.StatusPublished: _status_published,
     ev.CheckpointWitnessed: _checkpoint_witnessed,

@@ -231,6 +231,7 @@ class State:
     permits: Mapping[str, ev.PermitIssued] = field(default_factory=dict)
     revoked: tuple[str, ...] = ()
     halts: tuple[Halt, ...] = ()
+    drill: ev.HaltDrilled | None = None
     incidents: Mapping[str, Incident] = field(default_factory=dict)
     nonces: frozenset[str] = frozenset()
     erased: frozenset[Digest] = frozenset()

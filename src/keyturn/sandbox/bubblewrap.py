@@ -15,7 +15,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from keyturn.core.errors import Unavailable, invariant
@@ -24,79 +25,21 @@ from keyturn.sandbox import seccomp
 from keyturn.sandbox.attest import Subject
 from keyturn.sandbox.cell import Cell, Ends, process_namespace
 from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes, remove
-from keyturn.sandbox.command import ALONE, OWN_USERS, check, init_config, launch_request
+from keyturn.sandbox.command import OWN_USERS, check, init_config, launch_request
 from keyturn.sandbox.decoys import Decoys
+from keyturn.sandbox.launching.launcher import PARK_SECONDS_MAX, Launcher
 from keyturn.sandbox.port import Capabilities, Receipt, Runtime, Spec
-from keyturn.sandbox.proof import Target, stop
+from keyturn.sandbox.proof import Target, exited, stop
 from keyturn.sandbox.running import BubblewrapParked
 from keyturn.sandbox.runtime import resolve
 
-PARK_SECONDS_MAX = 15.0
-LAUNCHER_BYTES_MAX = 200_000
+LAUNCHER_SECONDS_MAX = 1.0
 UNPROVEN = "unproven"
 """A mark in the run folder, holding the machine's boot: a stop was not proven, and no process outlives a boot."""
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 OUR_PROCESSES = 2
 """Init and the monitor outside, who count in the cgroup and not against the subject."""
-
-
-class Launcher:
-    """The governor's end of `launcher.py`: one small process, started when first needed, and again if it dies."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._channel: socket.socket | None = None
-
-    def _start(self) -> socket.socket:
-        if self._channel is not None and self._process is not None and self._process.poll() is None:
-            return self._channel
-        self._close()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LAUNCHER_BYTES_MAX * 2)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(ALONE / "launcher.py"), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),), start_new_session=True, env={},
-            )  # fmt: skip  # streams in one row
-        ours.settimeout(PARK_SECONDS_MAX)
-        self._channel = ours
-        return ours
-
-    def launch(self, request: dict[str, Json], fds: list[int]) -> tuple[int, int]:
-        """Make one sandbox; its monitor's process id and descriptor. Raises `Unavailable`."""
-        with self._lock:
-            try:
-                channel = self._start()
-                socket.send_fds(channel, [json.dumps(request).encode()], fds)
-                answer, got, _, _ = socket.recv_fds(channel, 65536, 1)
-            except OSError as error:
-                self._close()
-                raise Unavailable(f"the launcher does not answer: {error}", help="see `keyturn doctor`") from error
-        if not got:
-            why = json.loads(answer).get("error", "no answer") if answer else "it has ended"
-            raise Unavailable(f"the launcher could not start a sandbox: {why}", help="see `keyturn doctor`")
-        return int(json.loads(answer)["pid"]), got[0]
-
-    def _close(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-        if self._process is not None:
-            try:
-                self._process.wait(1)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
-
-    def close(self) -> None:
-        """End it."""
-        with self._lock:
-            self._close()
 
 
 class Bubblewrap:
@@ -176,7 +119,9 @@ class Bubblewrap:
             config = json.dumps(init_config(spec, memory_held=held)).encode()
             ends.lease.send(b"C" + config)
             request = launch_request(program, spec, decoys, user=user, tasks=leaf.tasks())
-            monitor, ends.monitor_pidfd = self._launcher.launch(request, theirs + ([leaf.fd] if leaf.fd >= 0 else []))
+            monitor, ends.monitor_pidfd = self._launcher.launch(
+                request, theirs + ([leaf.fd] if leaf.fd >= 0 else []), may=lambda: self._halts == halts
+            )
         except BaseException:
             cell.close()
             raise
@@ -231,7 +176,29 @@ class Bubblewrap:
         each = [cell.kill() for cell in list(self._live.values())]
         return written or all(each)
 
-    def halt_all(self, why: str) -> Receipt:
+    def _strike(self, also: Callable[[], None]) -> bool:
+        """Kill everything, then the launcher, and once it is gone whatever it made in between."""
+        written = self._kill_all()
+        also()
+        launcher = self._launcher.strike()
+        if launcher >= 0:
+            exited((launcher,), LAUNCHER_SECONDS_MAX)
+            os.close(launcher)
+            self._kill_all()
+        return written
+
+    def may_kill(self) -> str:
+        """Why the kill of everything could not be written now; empty where it could."""
+        root = self.layout().root
+        if root is None:
+            return "there is no cgroup of ours, so sandboxes are killed one by one"
+        try:
+            os.close(os.open(root / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return f"the kernel's kill file cannot be opened: {error.strerror}"
+        return ""
+
+    def halt_all(self, why: str, also: Callable[[], None] = lambda: None) -> Receipt:
         """Stop every live sandbox, from any thread."""
         self._halts += 1
         cells = list(self._live.values())
@@ -240,8 +207,8 @@ class Bubblewrap:
         root = self._layout.root if self._layout is not None else None
         inits = tuple(fd for cell in cells for fd in cell.target().inits)
         asked = (lambda: populated(root)) if root is not None else ((lambda: False) if not cells else None)
-        scope = f"{len(cells)} sandboxes of this governor"
-        receipt = stop(Target(scope, self._kill_all, inits, asked, lambda: processes(root) if root else []), why)
+        alive = (lambda: processes(root)) if root is not None else list[int]
+        receipt = stop(Target(_scope(cells), lambda: self._strike(also), inits, asked, alive), why)
         self._remember(receipt, root)
         return receipt
 
@@ -260,7 +227,7 @@ class Bubblewrap:
             mark.unlink()
         return any(self.run_root.iterdir())
 
-    def sweep(self) -> Receipt:
+    def sweep(self, also: Callable[[], None] = lambda: None) -> Receipt:
         """Kill and receipt what an earlier governor left behind; only before the first launch."""
         invariant(not self._live, "a sweep comes before the first launch")
         layout = self.layout()
@@ -270,7 +237,7 @@ class Bubblewrap:
         asked = (lambda: populated(root)) if root is not None else (None if self._traces() else lambda: False)
         scope = "what an earlier governor left in our own cgroup"
         alive = (lambda: processes(root)) if root is not None else list[int]
-        receipt = stop(Target(scope, self._kill_all, inits, asked, alive), "start")
+        receipt = stop(Target(scope, lambda: self._strike(also), inits, asked, alive), "start")
         self._remember(receipt, root)
         self._tidy(layout)
         return receipt
@@ -282,7 +249,7 @@ class Bubblewrap:
                 remove(Path(entry.path))
         if self.run_root.is_dir():
             for child in self.run_root.iterdir():
-                if child.name.startswith(("improve-", "answer-")) and child.name not in self._live:
+                if child.name.startswith(("improve-", "answer-", "drill-")) and child.name not in self._live:
                     shutil.rmtree(child, ignore_errors=True)
 
     def close(self) -> None:
@@ -297,6 +264,14 @@ class Bubblewrap:
             for place in [place for place in (self._layout.root, *self._layout.v1.values()) if place is not None]:
                 remove(place)
             self._layout = None
+
+
+def _scope(cells: Iterable[Cell]) -> str:
+    """The sandboxes in words: how many, and what for."""
+    purposes = Counter(str(cell.spec.purpose) for cell in cells)
+    total = sum(purposes.values())
+    parts = ", ".join(f"{number} {purpose}" for purpose, number in sorted(purposes.items()))
+    return f"{total} {'sandbox' if total == 1 else 'sandboxes'} of this governor{f' ({parts})' if parts else ''}"
 
 
 def _pidfd(pid: int) -> int | None:

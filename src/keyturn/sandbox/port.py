@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from keyturn.core.terms import Digest, Instant, Json, Tier
 
-Purpose = Literal["improve", "answer"]
+Purpose = Literal["improve", "answer", "drill"]
 Reason = Literal["exited", "wall", "lease", "halted", "memory", "lost"]
 How = Literal["opened", "written"]
 State = Literal["STOPPED", "UNPROVEN"]
@@ -94,7 +94,7 @@ class Runtime:
 class Spec:
     """One sealed run. `environment` is all that the subject inherits: not even `PATH` or `HOME` is added.
 
-    `purpose` "answer" joins the subject's standard input and output to the caller; "improve" gives an empty input and
+    `purpose` "answer" joins the subject's standard input and output to the caller; any other gives an empty input and
     counts standard output as diagnostics. `out` makes the writable folder `/out`. What `waits` is a runner of ours that
     is let go before it is needed: its wall limit counts from `begin`, and until then the lease alone holds it.
 
@@ -371,30 +371,30 @@ class Backend(Protocol):
 
         Raises `Unavailable` when an interpreter or a library of it cannot be found.
         """
-        ...
 
     def capabilities(self) -> Capabilities:
         """What this machine enforces, found out by doing; costs a launch, and is kept."""
-        ...
 
     def prepare(self, spec: Spec) -> Parked:
         """Build a sandbox and park its init.
 
         Raises `Unavailable` with the reason and the remedy, `MalformedInput` for a spec that cannot mean anything.
         """
-        ...
 
-    def halt_all(self, why: str) -> Receipt:
-        """Stop every live sandbox of this backend, from any thread; nothing is raised before the kill is written."""
-        ...
+    def halt_all(self, why: str, also: Callable[[], None] = lambda: None) -> Receipt:
+        """Stop every live sandbox of this backend, from any thread; nothing is raised before the kill is written.
 
-    def sweep(self) -> Receipt:
+        `also` strikes what else is to die, right after that. No launch under way comes to life behind it.
+        """
+
+    def may_kill(self) -> str:
+        """Why the kill of everything could not be written now; empty where it could. Nothing is killed."""
+
+    def sweep(self, also: Callable[[], None] = lambda: None) -> Receipt:
         """Kill and receipt what an earlier governor left alive in our own cgroup, and only there; remove its traces.
 
-        Only before the first launch.
+        Only before the first launch; `also` as in `halt_all`.
         """
-        ...
 
     def close(self) -> None:
         """Halt what is live and give everything back."""
-        ...

@@ -45,6 +45,8 @@ WORDS: Final[Mapping[type[ev.Event], Callable[[Any], str]]] = {
     ev.HaltRequested: lambda e: f"{e.halt} by {e.by}: {e.reason}",
     ev.HaltProven: lambda e: f"{e.halt}: STOPPED",
     ev.HaltUnproven: lambda e: f"{e.halt}: UNPROVEN",
+    ev.HaltDrilled: lambda e: f"by {e.by}: {e.receipt.get('state')}, {count(e.daemons, 'daemon')}",
+    ev.SandboxSwept: lambda e: f"{e.receipt.get('processes_before')} processes, {e.receipt.get('state')}",
     ev.LoopResumed: lambda e: f"{e.halt} lifted by the quorum of {short(e.dossier)}",
     ev.IncidentOpened: lambda e: f"{e.incident} {e.kind}{' EXERCISE' if e.exercise else ''}: {e.summary}",
     ev.AwarenessSigned: lambda e: f"{e.person} for {e.incident}: {e.moment} is {utc(e.moment_at)}",
