@@ -177,10 +177,11 @@ class Storm:
             except Unavailable as error:
                 refused.append(error)
 
+        folders = self.folders()
         thread = threading.Thread(target=build)
         thread.start()
         time.sleep(early)
-        before = thread.is_alive()
+        before = thread.is_alive() and self.folders() > folders  # it has begun, as anyone can see
         receipt = self.backend.halt_all("storm")
         halfway = thread.is_alive()
         living = census.members(self.place)
@@ -199,6 +200,10 @@ class Storm:
                 with suppress(Unavailable):
                     parked.go()
                     self.require(False, "what was being built when a halt came was let go")
+
+    def folders(self) -> int:
+        """How many sandboxes have a run folder."""
+        return len(list(self.run_root.iterdir())) if self.run_root.exists() else 0
 
     def governor_lost(self) -> None:
         """The governor is gone without a word, played by closing all that it held; the next one sweeps."""
