@@ -41,7 +41,7 @@ REPO = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 sys.path.insert(0, str(REPO))
 from tests.sandbox import census, kills  # noqa: E402 - tests are not on the path of a bench
-from tests.sandbox.nursery import SUBJECT, Nursery, Order, nursery  # noqa: E402 - as above
+from tests.sandbox.nursery import SUBJECT, Nursery, Order, nursery  # noqa: E402 - tests are not on the path of a bench
 
 PR_SET_CHILD_SUBREAPER = 36
 QUIET = {1: (40, 5.0), 100: (20, 25.0), 1000: (5, 250.0)}

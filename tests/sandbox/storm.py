@@ -147,9 +147,9 @@ class Storm:
         frozen = self.dice.random() < 0.3 and isinstance(chosen[0], BubblewrapRunning)
         self.steps.append(f"halt {[one.id for one in chosen]}{', the first frozen' if frozen else ''}")
         if frozen:
-            chosen[0].freeze()  # type: ignore[union-attr]  # it runs
+            chosen[0].freeze()  # type: ignore[union-attr]  # it runs, or it would not be frozen
         self.look()
-        self.together([lambda one=one: self.judge(one.halt("storm"), [one.id]) for one in chosen])  # type: ignore[misc]  # bound now
+        self.together([lambda one=one: self.judge(one.halt("storm"), [one.id]) for one in chosen])  # type: ignore[misc]  # bound at once by its default
 
     def halt_all(self) -> None:
         """Everything, from several threads, sometimes while a sandbox is being built."""

@@ -25,7 +25,7 @@ from keyturn.sandbox import seccomp
 from keyturn.sandbox.attest import Subject
 from keyturn.sandbox.cell import Cell, Ends, process_namespace
 from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes, remove
-from keyturn.sandbox.command import OWN_USERS, check, init_config, launch_request, packed
+from keyturn.sandbox.command import OWN_USERS, check, init_config, launch_request
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.launching.launcher import PARK_SECONDS_MAX, Launcher
 from keyturn.sandbox.port import Capabilities, Receipt, Runtime, Spec
@@ -116,7 +116,8 @@ class Bubblewrap:
         self._live[name] = cell
         try:
             held = "memory" in layout.controllers or "memory" in layout.v1
-            ends.lease.send(b"C" + packed(init_config(spec, memory_held=held)))
+            config = json.dumps(init_config(spec, memory_held=held)).encode()
+            ends.lease.send(b"C" + config)
             request = launch_request(program, spec, decoys, user=user, tasks=leaf.tasks())
             monitor, ends.monitor_pidfd = self._launcher.launch(
                 request, theirs + ([leaf.fd] if leaf.fd >= 0 else []), may=lambda: self._halts == halts

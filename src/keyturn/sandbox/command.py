@@ -6,12 +6,12 @@ Pure but for looking at modes of files; it starts nothing. Whatever is not named
 from __future__ import annotations
 
 import functools
-import importlib.util
-import marshal
 import os
 import posixpath
+import py_compile
 import resource
 import stat
+import tempfile
 from pathlib import Path
 
 from keyturn.core.errors import MalformedInput, Unavailable
@@ -109,18 +109,14 @@ def open_to_all(path: Path) -> bool:
     return not stat.S_ISREG(status.st_mode) or bool(status.st_mode & 0o004)
 
 
-def packed(config: dict[str, Json]) -> bytes:
-    """These instructions as init reads them: an old format that every Python knows, and that costs no import."""
-    return marshal.dumps(config, 2)
-
-
 @functools.cache
 def compiled_init() -> int:
     """A file in memory with init as Python would compile it at every launch anew; sandboxes get copies of it."""
-    source = ALONE / "init.py"
-    code = compile(source.read_bytes(), INIT_INSIDE, "exec")
-    fd = os.memfd_create("keyturn-init")
-    os.write(fd, importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code))  # flags, time and size of the source: 0
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "init.pyc"
+        py_compile.compile(str(ALONE / "init.py"), str(file), INIT_INSIDE, doraise=True)
+        fd = os.memfd_create("keyturn-init")
+        os.write(fd, file.read_bytes())
     return fd
 
 
