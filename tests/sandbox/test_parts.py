@@ -19,7 +19,7 @@ from keyturn.core.errors import InvariantBroken, Unavailable
 from keyturn.sandbox import cgroups, open_backend, runtime, seccomp
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.cgroups import Layout, Leaf
-from keyturn.sandbox.command import compiled_init
+from keyturn.sandbox.command import compiled_init, reachable
 from keyturn.sandbox.port import Bind, Exit, Runtime
 
 X86, ARM = "x86_64", "aarch64"
@@ -295,3 +295,16 @@ def test_init_is_compiled_once_into_a_file_that_python_takes(tmp_path: Path) -> 
     )
     assert ended.returncode == 2  # it ran, and had no lease
     assert ended.stderr.startswith(b"keyturn init: ")
+
+
+def test_only_what_every_user_can_reach_is_not_staged(tmp_path: Path) -> None:
+    closed, dark, link = tmp_path / "closed", tmp_path / "dark", tmp_path / "link"
+    closed.mkdir()
+    for place in (closed / "file", dark):
+        place.touch()
+    link.symlink_to(closed / "file")
+    (closed / "file").chmod(0o644)
+    closed.chmod(0o700)
+    dark.chmod(0o600)
+    assert reachable(Path("/usr/bin/env"))
+    assert not any(map(reachable, (closed, closed / "file", dark, link, tmp_path / "absent")))

@@ -110,6 +110,21 @@ def open_to_all(path: Path) -> bool:
 
 
 @functools.cache
+def reachable(source: Path) -> bool:
+    """Whether every user can get there alone and read it; then bubblewrap can, and nothing must be staged for it.
+
+    Asked once for each place: where that is no longer true, bubblewrap finds nothing, and the launch is refused.
+    """
+    try:
+        place = source.resolve(strict=True)
+        needed = 0o005 if place.is_dir() else 0o004
+        ways = [folder.stat().st_mode & 0o001 for folder in place.parents]
+        return all(ways) and place.stat().st_mode & needed == needed
+    except OSError:
+        return False
+
+
+@functools.cache
 def compiled_init() -> int:
     """A file in memory with init as Python would compile it at every launch anew; sandboxes get copies of it."""
     with tempfile.TemporaryDirectory() as folder:
@@ -157,7 +172,7 @@ def launch_request(program: str, spec: Spec, decoys: Decoys, *, user: int, tasks
 
     argv = [program, *_namespaces()]
     for bind in spec.runtime.binds:
-        argv += ["--ro-bind", staged(bind.source), bind.target]
+        argv += ["--ro-bind", str(bind.source) if reachable(bind.source) else staged(bind.source), bind.target]
         argv += _masks(spec.runtime, inside=bind.target)
     copied = staged(Path(f"/proc/{os.getpid()}/fd/{compiled_init()}"), "copy") if user else str(ALONE / "init.py")
     argv += ["--ro-bind", copied, INIT_INSIDE]
