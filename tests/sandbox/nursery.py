@@ -74,13 +74,13 @@ class Nursery:
         self.process.stdin.write(json.dumps(asdict(order)) + "\n")
         self.process.stdin.flush()
         while (heard := self.hear())[1] != "LAUNCHING":
-            pass  # the last word of one that is dead
+            assert heard[1] == "READY", heard  # the last word of one that is dead
         return heard[0]
 
     def ready(self, pid: int) -> None:
         """Wait until all of this governor's daemons live."""
-        while self.hear() != (pid, "READY"):
-            pass
+        while (heard := self.hear()) != (pid, "READY"):
+            assert heard[1] == "READY", heard
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -158,6 +158,7 @@ def main() -> None:
                 try:
                     govern(Order(**json.loads(line)), runtime)
                 finally:
+                    _say(f"FAILED {sys.exc_info()[1]}".replace("\n", " "))
                     os._exit(1)
 
 
