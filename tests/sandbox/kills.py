@@ -7,7 +7,7 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,10 @@ def kill(governor: int, run_root: Path, *, launcher: bool) -> Death:
         census.within(0.02, lambda: census._fields(f"/proc/{governor}/stat")[0] in "TtDZX")
         with held(census.children(governor)) as launchers:
             seen = census.members(place)
-            for fd in [mine, *launchers] if launcher else [mine]:
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            signal.pidfd_send_signal(mine, signal.SIGKILL)
+            for fd in launchers if launcher else []:
+                with suppress(ProcessLookupError):  # a child that was only asked for its version
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
             killed = time.monotonic()
             for fd in launchers:
                 select.select([fd], [], [], DEATH_SECONDS_MAX)
