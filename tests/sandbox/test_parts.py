@@ -19,6 +19,7 @@ from keyturn.core.errors import InvariantBroken, Unavailable
 from keyturn.sandbox import cgroups, open_backend, runtime, seccomp
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.cgroups import Layout, Leaf
+from keyturn.sandbox.command import compiled_init, reachable
 from keyturn.sandbox.port import Bind, Exit, Runtime
 
 X86, ARM = "x86_64", "aarch64"
@@ -303,3 +304,39 @@ def test_what_was_not_proven_without_a_cgroup_is_not_proven_by_looking_again(tmp
     assert not (tmp_path / "improve-1").exists()
     (tmp_path / "unproven").write_text("the boot before")
     assert backend.sweep().state == "STOPPED"  # no process outlives a boot
+
+
+def test_init_loads_nothing_that_would_slow_each_launch() -> None:
+    import subprocess
+
+    heavy = "{'enum', 're', 'json', 'signal', 'socket'}"
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import init; print(*{heavy} & {{*sys.modules}})"
+    place = Path(runtime.__file__).parent / "alone"
+    command = [sys.executable, "-I", "-S", "-B", "-c", code, str(place)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "\n"
+
+
+def test_init_is_compiled_once_into_a_file_that_python_takes(tmp_path: Path) -> None:
+    import subprocess
+
+    file = tmp_path / "init.py"
+    file.write_bytes(Path(f"/proc/self/fd/{compiled_init()}").read_bytes())
+    assert compiled_init() == compiled_init()
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", str(file)], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    assert ended.returncode == 2  # it ran, and had no lease
+    assert ended.stderr.startswith(b"keyturn init: ")
+
+
+def test_only_what_every_user_can_reach_is_not_staged(tmp_path: Path) -> None:
+    closed, dark, link = tmp_path / "closed", tmp_path / "dark", tmp_path / "link"
+    closed.mkdir()
+    for place in (closed / "file", dark):
+        place.touch()
+    link.symlink_to(closed / "file")
+    (closed / "file").chmod(0o644)
+    closed.chmod(0o700)
+    dark.chmod(0o600)
+    assert reachable(Path("/usr/bin/env"))
+    assert not any(map(reachable, (closed, closed / "file", dark, link, tmp_path / "absent")))

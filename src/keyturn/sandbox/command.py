@@ -5,9 +5,13 @@ Pure but for looking at modes of files; it starts nothing. Whatever is not named
 
 from __future__ import annotations
 
+import functools
+import os
 import posixpath
+import py_compile
 import resource
 import stat
+import tempfile
 from pathlib import Path
 
 from keyturn.core.errors import MalformedInput, Unavailable
@@ -105,6 +109,32 @@ def open_to_all(path: Path) -> bool:
     return not stat.S_ISREG(status.st_mode) or bool(status.st_mode & 0o004)
 
 
+@functools.cache
+def reachable(source: Path) -> bool:
+    """Whether every user can get there alone and read it; then bubblewrap can, and nothing must be staged for it.
+
+    Asked once for each place: where that is no longer true, bubblewrap finds nothing, and the launch is refused.
+    """
+    try:
+        place = source.resolve(strict=True)
+        needed = 0o005 if place.is_dir() else 0o004
+        ways = [folder.stat().st_mode & 0o001 for folder in place.parents]
+        return all(ways) and place.stat().st_mode & needed == needed
+    except OSError:
+        return False
+
+
+@functools.cache
+def compiled_init() -> int:
+    """A file in memory with init as Python would compile it at every launch anew; sandboxes get copies of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "init.pyc"
+        py_compile.compile(str(ALONE / "init.py"), str(file), INIT_INSIDE, doraise=True)
+        fd = os.memfd_create("keyturn-init")
+        os.write(fd, file.read_bytes())
+    return fd
+
+
 def _namespaces() -> list[str]:
     """Every namespace of its own, no privileges, no environment, no terminal."""
     kinds = [f"--unshare-{kind}" for kind in ("user", "pid", "net", "ipc", "uts", "cgroup")]
@@ -142,9 +172,10 @@ def launch_request(program: str, spec: Spec, decoys: Decoys, *, user: int, tasks
 
     argv = [program, *_namespaces()]
     for bind in spec.runtime.binds:
-        argv += ["--ro-bind", staged(bind.source), bind.target]
+        argv += ["--ro-bind", str(bind.source) if reachable(bind.source) else staged(bind.source), bind.target]
         argv += _masks(spec.runtime, inside=bind.target)
-    argv += ["--ro-bind", staged(ALONE / "init.py"), INIT_INSIDE]
+    copied = staged(Path(f"/proc/{os.getpid()}/fd/{compiled_init()}"), "copy") if user else str(ALONE / "init.py")
+    argv += ["--ro-bind", copied, INIT_INSIDE]
     for mount in spec.mounts:
         source = mount.source.resolve()
         argv += ["--ro-bind", staged(source, "bind" if open_to_all(source) else "copy"), mount.target]
