@@ -13,6 +13,7 @@ from pathlib import Path
 from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.terms import Json
 from keyturn.sandbox.attest import DEVICES
+from keyturn.sandbox.collect import KINDS, shown
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.port import Runtime, Spec
 
@@ -95,6 +96,12 @@ def check(spec: Spec) -> None:
     for mount in spec.mounts:
         if not mount.source.exists():
             raise Unavailable(f"`{mount.source}` is not there to be mounted", help="make it first")
+        odd = odd_one(mount.source.resolve())
+        if odd is not None:
+            raise MalformedInput(
+                f"`{mount.target}` would show {KINDS[stat.S_IFMT(odd.lstat().st_mode)]}, `{shown(odd.name)}`",
+                help="mount folders that hold plain files only: a socket or pipe leads out of any read-only mount",
+            )
 
 
 def open_to_all(path: Path) -> bool:
@@ -103,6 +110,14 @@ def open_to_all(path: Path) -> bool:
     if stat.S_ISDIR(status.st_mode):
         return status.st_mode & 0o005 == 0o005 and all(open_to_all(child) for child in path.iterdir())
     return not stat.S_ISREG(status.st_mode) or bool(status.st_mode & 0o004)
+
+
+def odd_one(path: Path) -> Path | None:
+    """Something at or below `path` that is neither file, folder nor link: a read-only mount does not close those."""
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        return next((found for child in sorted(path.iterdir()) if (found := odd_one(child)) is not None), None)
+    return None if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else path
 
 
 def _namespaces() -> list[str]:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import platform
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ SEGMENT_BYTES = 4096
 ADD_KEY = {"x86_64": 248, "aarch64": 217}
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 USER_KEYRING, KEYCTL_UNLINK = -4, 9
+EVERYBODYS = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108 - where a bare run may leave its marks
 UNREAD_NS = 1
 """A time of last access so early that any reading moves it."""
 
@@ -119,7 +121,9 @@ def listening_in(folder: Path, name: str) -> socket.socket:
     """A local socket in a folder whose path may be longer than an address."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return listening(socket.AF_UNIX, f"/proc/self/fd/{fd}/{name}")
+        made = listening(socket.AF_UNIX, f"/proc/self/fd/{fd}/{name}")
+        (folder / name).chmod(0o777)
+        return made
     finally:
         os.close(fd)
 
@@ -143,6 +147,9 @@ class Canaries:
         self.folder.mkdir(mode=0o700)
         for name in ("scratch", "out"):
             (self.folder / name).mkdir()
+        self.public = self.folder / "public"
+        self.public.mkdir()
+        self.public.chmod(0o755)
         self._secret = self.folder / "secret"
         self._secret.write_text(f"canary {self.nonce}\n")
         self._secret.chmod(0o600)
@@ -158,6 +165,7 @@ class Canaries:
             "the host's port": listening(socket.AF_INET, ("127.0.0.1", 0)),
             "the host's abstract socket": listening(socket.AF_UNIX, f"\0keyturn-{self.nonce}"),
             "the host's socket with a path": listening_in(self.folder, "socket"),
+            "the host's socket in a shown folder": listening_in(self.public, "socket"),
         }
         for listener in self._listeners.values():
             undo.callback(listener.close)
@@ -181,6 +189,10 @@ class Canaries:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._undo.close()
+        left = [path for place in EVERYBODYS for path in place.glob(f"keyturn-{self.nonce}*")]
+        for path in left:
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def facts(self) -> dict[str, Json]:
         """What a probe is told: where the canaries are."""

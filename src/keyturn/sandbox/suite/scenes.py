@@ -11,7 +11,7 @@ import select
 import time
 from collections.abc import Callable
 
-from keyturn.core.errors import KeyturnError, Unavailable
+from keyturn.core.errors import KeyturnError, MalformedInput, Unavailable
 from keyturn.sandbox.port import Exit
 from keyturn.sandbox.suite.places import LIMITS, How, Place, Started
 from keyturn.sandbox.suite.probes.attempt import MARK
@@ -80,6 +80,19 @@ def twice(probe: Probe, place: Place) -> Met:
     """A run that leaves marks, and another that looks for them."""
     run_once(probe, place, step="leave")
     return run_once(probe, place, step="look")
+
+
+def sockets(probe: Probe, place: Place) -> Met:
+    """One run, and one that is shown a folder in which the host listens, unless the backend does not show such."""
+    met = run_once(probe, place)
+    try:
+        started = place.start(words(probe, place, "shown-socket"), How(public=True))
+    except MalformedInput:
+        return met | {"one in a shown folder": "not shown"}
+    try:
+        return met | end_of(started.wait(), "shown-socket")
+    finally:
+        started.close()
 
 
 def first_report(started: Started, name: str) -> Met:
@@ -199,6 +212,7 @@ def _dead(took: float) -> str:
 SCENES: dict[str, Callable[[Probe, Place], Met]] = {
     "once": once,
     "twice": twice,
+    "sockets": sockets,
     "daemons": daemons,
     "outputs": outputs,
     "dead-man": dead_man,

@@ -52,6 +52,11 @@ def unix_sockets(tried: Attempts) -> None:
     tried.tries("through process 1", connect_in, "/proc/1/root" + tried.facts["folder"], "socket")
 
 
+def shown_socket(tried: Attempts) -> None:
+    """Connect to a socket in a folder that is shown read-only."""
+    tried.tries("one in a shown folder", connect_in, tried.facts["public"], "socket")
+
+
 def connect_in(folder: str, name: str) -> None:
     """Connect to a socket in a folder whose path may be longer than an address."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -91,6 +96,7 @@ PROBES: dict[str, Callable[[Attempts], None]] = {
     "host-loopback": host_loopback,
     "other-networks": other_networks,
     "unix-sockets": unix_sockets,
+    "shown-socket": shown_socket,
     "socket-families": socket_families,
     "shared-memory": shared_memory,
 }
