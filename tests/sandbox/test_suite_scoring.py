@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +19,7 @@ from keyturn.core.terms import Digest, Tier
 from keyturn.sandbox.port import Limits
 from keyturn.sandbox.suite import Row, places, run
 from keyturn.sandbox.suite.canaries import Canaries
-from keyturn.sandbox.suite.probes.attempt import MARK
+from keyturn.sandbox.suite.probes.attempt import MARK, Attempts, ProbeFault
 from keyturn.sandbox.suite.run import grouped, residual, tried
 from keyturn.sandbox.suite.score import FLOORS, Checked, Inside, Kind, checked
 from keyturn.sandbox.suite.table import ALWAYS, PROBES
@@ -143,7 +147,7 @@ def test_a_probe_that_met_errors_only_is_held_and_one_success_is_a_breach(canari
     held = says(report(one="EACCES", two="ENOENT", three="EACCES"))
     assert tried(ESCAPE, sealed(canaries, held)) == ("held", "EACCES (one, three); ENOENT (two)")
     through = says(report(one="EACCES", two=""))
-    assert tried(ESCAPE, sealed(canaries, through)) == ("breach", "got through: two")
+    assert tried(ESCAPE, sealed(canaries, through)) == ("breach", "got through: two; else EACCES: one")
 
 
 def test_what_is_seen_from_outside_counts_whatever_the_probe_says(canaries: Canaries) -> None:
@@ -152,7 +156,10 @@ def test_what_is_seen_from_outside_counts_whatever_the_probe_says(canaries: Cana
         (canaries.folder / "mark").touch()
         return says(report(path="EACCES"))(room)
 
-    assert tried(ESCAPE, sealed(canaries, lie)) == ("breach", "got through: the host's folder, the host's secret")
+    assert tried(ESCAPE, sealed(canaries, lie)) == (
+        "breach",
+        "got through: the host's folder, the host's secret; else EACCES: path",
+    )
 
 
 def test_a_long_answer_names_a_few_and_counts_the_rest() -> None:
@@ -211,3 +218,51 @@ def test_the_page_on_the_sandbox_shows_the_table_as_it_is() -> None:
         (probe.number, probe.id, probe.what) for probe in PROBES
     ]
     assert [words for words in (*ALWAYS, *(p.residual for p in PROBES)) if words not in plain(text)] == []
+
+
+# -- the attempts themselves
+
+
+def answer(act: Callable[[], object]) -> str:
+    attempts = Attempts("x", {})
+    attempts.tries("it", act)
+    return attempts.met["it"]
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def test_only_an_error_of_the_system_means_that_an_attempt_was_refused() -> None:
+    assert answer(raising(OSError(errno.EACCES, "no"))) == "EACCES"
+    assert answer(raising(OSError("nothing was seen"))) == "nothing was seen"
+    assert answer(raising(OSError(errno.ETXTBSY, "in use"))) == answer(raising(OSError(errno.EFAULT, "address"))) == ""
+    assert answer(lambda: "a text") == answer(lambda: None) == answer(lambda: 0) == ""
+    with pytest.raises(KeyError):
+        answer(raising(KeyError("a fact that nobody told")))
+
+
+def apart(act: Callable[[], object]) -> str:
+    attempts = Attempts("x", {})
+    attempts.tries_apart("it", act)
+    return attempts.met["it"]
+
+
+def test_an_attempt_in_a_child_is_judged_by_its_end() -> None:
+    assert apart(lambda: None) == ""
+    assert apart(raising(OSError(errno.EPERM, "no"))) == "EPERM"
+    assert apart(lambda: os.kill(os.getpid(), signal.SIGSYS)) == "SIGSYS"
+
+
+@pytest.mark.parametrize(
+    "act",
+    [raising(KeyError("a fact")), lambda: os.kill(os.getpid(), signal.SIGTERM), lambda: time.sleep(60)],
+    ids=["fault", "signal", "hang"],
+)
+def test_a_child_that_ends_otherwise_shows_nothing(act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keyturn.sandbox.suite.probes.attempt.CHILD_SECONDS_MAX", 0.3)
+    with pytest.raises(ProbeFault):
+        apart(act)

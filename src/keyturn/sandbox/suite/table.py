@@ -73,6 +73,8 @@ PROBES: tuple[Probe, ...] = (
           residual="which parts of shared files lie in the page cache"),
     Probe(36, "processor-time", "measure how busy the processors are", "information", CHANNELS,
           residual="how busy processors, caches and memory are, which time tells"),
+    Probe(37, "host-paths", "learn where things lie on the host", "information", CHANNELS,
+          residual="names of host folders, which the list of its mounts shows"),
 )  # fmt: skip  # one probe a row
 
 ALWAYS = ("time, size and wording of what it answers, to whoever reads that",)

@@ -38,11 +38,12 @@ def other_networks(tried: Attempts) -> None:
     tried.tries("interfaces", interfaces)
 
 
-def interfaces() -> str | None:
+def interfaces() -> None:
     """Whether there is any network interface but the loopback."""
     with open("/proc/self/net/dev", encoding="ascii") as file:  # noqa: PTH123 - importing pathlib would slow every probe
         found = {line.split(":")[0].strip() for line in file.readlines()[2:]}
-    return None if found - {"lo"} else "none but the loopback"
+    if not found - {"lo"}:
+        raise OSError("none but the loopback")
 
 
 def unix_sockets(tried: Attempts) -> None:
