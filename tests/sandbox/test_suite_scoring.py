@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from keyturn.core.errors import Unavailable
 from keyturn.core.terms import Digest, Tier
 from keyturn.sandbox.port import Limits
 from keyturn.sandbox.suite import Row, places, run
+from keyturn.sandbox.suite import canaries as canary
 from keyturn.sandbox.suite.canaries import Canaries
 from keyturn.sandbox.suite.probes.attempt import MARK, Attempts, ProbeFault
 from keyturn.sandbox.suite.run import grouped, residual, tried
@@ -266,3 +269,39 @@ def test_a_child_that_ends_otherwise_shows_nothing(act: Callable[[], object], mo
     monkeypatch.setattr("keyturn.sandbox.suite.probes.attempt.CHILD_SECONDS_MAX", 0.3)
     with pytest.raises(ProbeFault):
         apart(act)
+
+
+# -- the canaries
+
+
+def test_a_folder_that_is_taken_breaks_nothing_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "theirs").write_text("kept")
+    with pytest.raises(Unavailable) as caught, Canaries(tmp_path / "taken"):
+        pass
+    assert caught.value.message.startswith("the canaries of the containment suite cannot be put out: ")
+    assert (tmp_path / "taken" / "theirs").read_text() == "kept"
+
+
+def test_a_machine_without_a_loopback_has_one_canary_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = canary.listening
+
+    def none(family: int, address: object) -> socket.socket:
+        if family == socket.AF_INET:
+            raise OSError(errno.EADDRNOTAVAIL, "no loopback")
+        return real(family, address)
+
+    monkeypatch.setattr(canary, "listening", none)
+    with Canaries(tmp_path / "canaries") as made:
+        assert made.facts()["port"] == 9
+        assert made.touched() == ()
+
+
+def test_canaries_leave_nothing(tmp_path: Path) -> None:
+    with Canaries(tmp_path / "canaries") as made:
+        pid = int(str(made.facts()["process"]))
+        (Path("/dev/shm") / f"keyturn-{made.nonce}-mark").touch()
+    assert list(tmp_path.iterdir()) == []
+    assert not Path(f"/proc/{pid}").exists()
+    assert not (Path("/dev/shm") / f"keyturn-{made.nonce}-mark").exists()
+    assert made.nonce not in os.environ.values()

@@ -5,6 +5,7 @@ Pure but for looking at modes of files; it starts nothing. Whatever is not named
 
 from __future__ import annotations
 
+import os
 import posixpath
 import resource
 import stat
@@ -26,6 +27,9 @@ INIT_SPARE_MS = 250
 
 OWN_USERS = (0x70000000, 0x7FFFFFF0)
 """Host user ids that no distribution hands out; each sandbox under root gets one of them."""
+
+TELLING = ("/proc/kallsyms",)
+"""Files of the kernel that no subject may read: where its functions lie, which some machines show to everybody."""
 
 RESERVED = ("/proc", "/dev", "/keyturn", "/runtime", "/tmp", "/out", "/lib", "/lib64", "/usr", "/sys")  # noqa: S108 - the sandbox's own places
 EXECUTE, WRITE, READ, LIST, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
@@ -134,7 +138,10 @@ def _masks(runtime: Runtime, *, inside: str) -> list[str]:
 
 def _places(spec: Spec) -> list[str]:
     """The places that are not files of ours: processes, devices, the sized writable folders."""
-    words = ["--proc", "/proc", "--tmpfs", "/dev"]
+    words = ["--proc", "/proc"]
+    for path in filter(os.path.exists, TELLING):
+        words += ["--ro-bind", "/dev/null", path]
+    words += ["--tmpfs", "/dev"]
     for name in DEVICES:
         words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     words += ["--symlink", "/proc/self/fd", "/dev/fd", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
