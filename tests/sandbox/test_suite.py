@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.terms import Tier
 from keyturn.sandbox import suite
 from keyturn.sandbox.bubblewrap import Bubblewrap
-from keyturn.sandbox.cgroups import processes
+from keyturn.sandbox.cgroups import populated, processes
 from keyturn.sandbox.port import Mount
 from keyturn.sandbox.suite.canaries import Canaries
 from keyturn.sandbox.suite.places import Bare, Sealed
@@ -24,6 +27,7 @@ from tests.sandbox.bare import BareBackend
 from tests.sandbox.conftest import Inside
 
 pytestmark = pytest.mark.root
+REPO = Path(__file__).resolve().parents[2]
 NAMED = [pytest.param(probe, id=probe.id) for probe in PROBES]
 SCORED = [pytest.param(probe, id=probe.id) for probe in PROBES if probe.kind != "information"]
 
@@ -145,3 +149,28 @@ def test_where_no_sandbox_can_be_built_there_is_no_check(
         suite.check(backend, tmp_path, tell=quiet)
     backend.close()
     assert left() == []
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_subject_that_attacked_the_switch_dies_with_its_governor_all_the_same(
+    tmp_path: Path, eventually: Callable[..., bool], sign: signal.Signals
+) -> None:
+    command = [sys.executable, str(REPO / "tests" / "sandbox" / "attacked.py"), str(tmp_path / "run"), "0.5"]
+    later = Bubblewrap(tmp_path / "run", runtime_cache=tmp_path / "runtime.json")
+    place = later.layout().root
+    assert place is not None
+    governor = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(REPO / "src")}
+    )
+    try:
+        assert governor.stdout is not None
+        assert governor.stdout.readline() == "READY\n"
+        assert len(processes(place)) > 10
+        os.kill(governor.pid, sign)
+        assert eventually(lambda: not populated(place))
+        assert sign == signal.SIGKILL or governor.poll() is None
+    finally:
+        governor.kill()
+        governor.communicate()
+        later.sweep()
+        later.close()

@@ -5,7 +5,6 @@ Pure but for looking at modes of files; it starts nothing. Whatever is not named
 
 from __future__ import annotations
 
-import os
 import posixpath
 import resource
 import stat
@@ -27,9 +26,6 @@ INIT_SPARE_MS = 250
 
 OWN_USERS = (0x70000000, 0x7FFFFFF0)
 """Host user ids that no distribution hands out; each sandbox under root gets one of them."""
-
-TELLING = ("/proc/kallsyms",)
-"""Files of the kernel that no subject may read: where its functions lie, which some machines show to everybody."""
 
 RESERVED = ("/proc", "/dev", "/keyturn", "/runtime", "/tmp", "/out", "/lib", "/lib64", "/usr", "/sys")  # noqa: S108 - the sandbox's own places
 EXECUTE, WRITE, READ, LIST, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
@@ -116,6 +112,13 @@ def open_to_all(path: Path) -> bool:
     return not stat.S_ISREG(status.st_mode) or bool(status.st_mode & 0o004)
 
 
+def _namespaces() -> list[str]:
+    """Every namespace of its own, no privileges, no environment, no terminal."""
+    kinds = [f"--unshare-{kind}" for kind in ("user", "pid", "net", "ipc", "uts", "cgroup")]
+    plain = ["--disable-userns", "--as-pid-1", "--new-session", "--cap-drop", "ALL", "--clearenv"]
+    return [*kinds, *plain, "--uid", "1000", "--gid", "1000", "--hostname", "keyturn"]
+
+
 def odd_one(path: Path) -> Path | None:
     """Something at or below `path` that is neither file, folder nor link: a read-only mount does not close those."""
     mode = path.lstat().st_mode
@@ -124,22 +127,19 @@ def odd_one(path: Path) -> Path | None:
     return None if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else path
 
 
-def _namespaces() -> list[str]:
-    """Every namespace of its own, no privileges, no environment, no terminal."""
-    kinds = [f"--unshare-{kind}" for kind in ("user", "pid", "net", "ipc", "uts", "cgroup")]
-    plain = ["--disable-userns", "--as-pid-1", "--new-session", "--cap-drop", "ALL", "--clearenv"]
-    return [*kinds, *plain, "--uid", "1000", "--gid", "1000", "--hostname", "keyturn"]
-
-
 def _masks(runtime: Runtime, *, inside: str) -> list[str]:
     """Empty folders over the parts of a bind that no subject needs."""
     return [word for mask in runtime.masks if mask.startswith(inside + "/") for word in ("--tmpfs", mask)]
 
 
+TELLING = ("/proc/kallsyms",)
+"""Files of the kernel that no subject may read: where its functions lie, which some machines show to everybody."""
+
+
 def _places(spec: Spec) -> list[str]:
     """The places that are not files of ours: processes, devices, the sized writable folders."""
     words = ["--proc", "/proc"]
-    for path in filter(os.path.exists, TELLING):
+    for path in [path for path in TELLING if Path(path).exists()]:
         words += ["--ro-bind", "/dev/null", path]
     words += ["--tmpfs", "/dev"]
     for name in DEVICES:
