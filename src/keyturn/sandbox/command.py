@@ -17,6 +17,7 @@ from pathlib import Path
 from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.terms import Json
 from keyturn.sandbox.attest import DEVICES
+from keyturn.sandbox.collect import KINDS, shown
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.port import Runtime, Spec
 
@@ -99,6 +100,12 @@ def check(spec: Spec) -> None:
     for mount in spec.mounts:
         if not mount.source.exists():
             raise Unavailable(f"`{mount.source}` is not there to be mounted", help="make it first")
+        odd = odd_one(mount.source.resolve())
+        if odd is not None:
+            raise MalformedInput(
+                f"`{mount.target}` would show {KINDS[stat.S_IFMT(odd.lstat().st_mode)]}, `{shown(odd.name)}`",
+                help="mount folders that hold plain files only: a socket or pipe leads out of any read-only mount",
+            )
 
 
 def open_to_all(path: Path) -> bool:
@@ -142,14 +149,29 @@ def _namespaces() -> list[str]:
     return [*kinds, *plain, "--uid", "1000", "--gid", "1000", "--hostname", "keyturn"]
 
 
+def odd_one(path: Path) -> Path | None:
+    """Something at or below `path` that is neither file, folder nor link: a read-only mount does not close those."""
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        return next((found for child in sorted(path.iterdir()) if (found := odd_one(child)) is not None), None)
+    return None if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else path
+
+
 def _masks(runtime: Runtime, *, inside: str) -> list[str]:
     """Empty folders over the parts of a bind that no subject needs."""
     return [word for mask in runtime.masks if mask.startswith(inside + "/") for word in ("--tmpfs", mask)]
 
 
+TELLING = ("/proc/kallsyms",)
+"""Files of the kernel that no subject may read: where its functions lie, which some machines show to everybody."""
+
+
 def _places(spec: Spec) -> list[str]:
     """The places that are not files of ours: processes, devices, the sized writable folders."""
-    words = ["--proc", "/proc", "--tmpfs", "/dev"]
+    words = ["--proc", "/proc"]
+    for path in [path for path in TELLING if Path(path).exists()]:
+        words += ["--ro-bind", "/dev/null", path]
+    words += ["--tmpfs", "/dev"]
     for name in DEVICES:
         words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     words += ["--symlink", "/proc/self/fd", "/dev/fd", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
