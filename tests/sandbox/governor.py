@@ -1,7 +1,7 @@
 """A governor for the tests, in a process of its own: it starts sandboxes, says so, then hangs or waits to be killed.
 
-`python governor.py RUN_ROOT LEASE_SECONDS hang|wait|loop|freeze` prints `READY` when the subject runs; "loop" prepares and
-starts sandboxes for ever, so that it can be killed at any moment of a launch.
+`python governor.py RUN_ROOT LEASE_SECONDS hang|wait|loop|freeze` prints `READY` when the subject runs; "loop" prepares
+and starts sandboxes for ever, so that it can be killed at any moment of a launch.
 """
 
 from __future__ import annotations

@@ -213,7 +213,7 @@ def test_the_clock_of_subjects_stands_still(inside: Inside) -> None:
 def test_a_governor_killed_while_all_is_held_leaves_nothing_that_goes_on(
     governor: Callable[..., subprocess.Popen[str]], backend: Bubblewrap, tmp_path: Path, launcher_too: bool
 ) -> None:
-    """Its launcher kills what is held still; where that was killed too, nothing moves until the next start sweeps it."""
+    """Its launcher kills what is held still; where that was killed too, nothing moves until the next start."""
     process = governor(30, "freeze")
     ready(process)
     place = cgroup_of(backend, tmp_path / "run")

@@ -28,7 +28,7 @@ from keyturn.core.agenda import Step, next_step
 from keyturn.core.bounds import NO_BOUNDS, Bounds
 from keyturn.core.errors import KeyturnError, MalformedInput
 from keyturn.core.policy import Person
-from keyturn.core.state import Dossier, State
+from keyturn.core.state import Dossier, Freeze, State
 from keyturn.core.terms import Digest, Instant
 from keyturn.flow import approval as approvals
 from keyturn.flow import audit as audits
@@ -225,6 +225,30 @@ class Project:
             said = f"log: the halt is not recorded yet: {fault.message}"
             return halts.unseen(receipt, said, proven=not opening.is_shared(self.root))
         return receipt
+
+    def freeze(self, *, by: str, reason: str, minutes: float) -> ev.Document:
+        """Hold everything still, so that people can look; see `freezing.freeze`."""
+        from keyturn.app.operating.freezing import freeze
+
+        return freeze(self, by=by, reason=reason, minutes=minutes)
+
+    def thaw(self, *, by: str) -> ev.Document:
+        """Let everything go on before the bound of the freeze; see `freezing.thaw`."""
+        from keyturn.app.operating.freezing import thaw
+
+        return thaw(self, by=by)
+
+    def look(self) -> ev.Document:
+        """What runs sealed now, and whether it is held still."""
+        from keyturn.app.operating.freezing import look
+
+        return look(self)
+
+    def frozen(self) -> Freeze | None:
+        """The freeze that holds everything still on this machine, with people's words."""
+        from keyturn.app.operating.freezing import standing
+
+        return standing(self)
 
     def decide(self, dossier: str, who: Signing, *, decision: str, reason: str) -> None:
         """Approve or refuse the dossier with this digest prefix, with the person's own key in its own process."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,16 +19,30 @@ from keyturn.core.betting import Process
 from keyturn.core.errors import Unavailable
 from keyturn.core.events import Document
 from keyturn.core.policy import Policy, Suite
+from keyturn.core.terms import Json
 from keyturn.core.trial import TrialPlan
 from keyturn.flow import ports
-from keyturn.flow.ports import Alarm, Alarmed, Attested, Bank, BlockRead, Improved, Interrupted, Latch, OnAttested
+from keyturn.flow.ports import (
+    Alarm,
+    Alarmed,
+    Attested,
+    Bank,
+    BlockRead,
+    HeldStill,
+    Improved,
+    Interrupted,
+    Latch,
+    OnAttested,
+)
 from keyturn.sandbox import open_backend
+from keyturn.sandbox.freezing.clock import subject_time
 from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Parked, Receipt, Running, Runtime, Spec
 from keyturn.trials.channel import FdChannel
 from keyturn.trials.grader import GraderProcess, Planned
 from keyturn.trials.link import LinkLimits
 from keyturn.trials.run import RESTARTS_MAX, BlockResult, Parties, run_trial
 
+LOOK_SECONDS = 0.05
 ANSWER_LINK = LinkLimits(bytes_max=16 << 20, frames_max=100_000)
 
 
@@ -43,6 +58,7 @@ class Sealed:
     parking: Parking = field(init=False)
     staged_runner: Path | None = None
     runtimes: dict[str, Runtime] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
     spare: dict[tuple[str, ...], GraderProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,6 +76,8 @@ class Sealed:
         try:
             yield sealed
         finally:
+            if latch.frozen() is not None:  # whoever waits to be let go on would wait for somebody who has left
+                sealed.halt_all("the governor ends while everything is held still")
             sealed.parking.close()
             backend.close()
             for grader in sealed.spare.values():
@@ -74,6 +92,19 @@ class Sealed:
         """Kill everything that runs sealed; see the port `Halter`."""
         self.halted.set()
         return receipt_document(self.backend.halt_all(why))
+
+    def freeze(self, seconds: float) -> Document:
+        """Hold everything that runs sealed still; see the flow's `Freezer`."""
+        held = self.backend.freeze(seconds)
+        return {**asdict(held), "unknown": list(held.unknown)}
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.backend.thaw()
+
+    def look(self) -> list[Json]:
+        """What runs sealed now, as the kernel tells of it, each with the part that it takes."""
+        return [{**asdict(each), "part": self.parts.get(each.id, "")} for each in self.backend.look()]
 
     # --- improve
 
@@ -98,6 +129,7 @@ class Sealed:
         """Park, attest, have it recorded, and go; the latch is looked at under its lock right before."""
         self.check_halted()
         parked, folder = self.parking.take(name, files, spec)
+        self.parts = {**self.parts, parked.id: name}
         try:
             self._record(parked, on_attested)
             with self.guard():
@@ -115,10 +147,20 @@ class Sealed:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Hold the latch's lock while something is launched, from any thread; raises `Interrupted` on a halt."""
-        if self.latch is None or self.halted.is_set():
-            raise Interrupted
-        with self.latch.guard():
+        """Hold the latch's lock while something is launched, from any thread; waits while everything is held still.
+
+        Raises `Interrupted` on a halt.
+        """
+        with ExitStack() as stack:
+            while True:
+                if self.latch is None or self.halted.is_set():
+                    raise Interrupted
+                try:
+                    stack.enter_context(self.latch.guard())
+                except HeldStill:
+                    time.sleep(LOOK_SECONDS)
+                else:
+                    break
             if self.halted.is_set():
                 raise Interrupted
             yield
@@ -264,6 +306,7 @@ class SealedTrial:
             write_fd=running.stdin_fd,
             on_tick=self._tick,
             limits=ANSWER_LINK,
+            clock=subject_time,
             sandbox_fault=lambda: _lost(running),
         )
 

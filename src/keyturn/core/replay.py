@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from keyturn.core import events as ev
+from keyturn.core import freeze as freezes
 from keyturn.core.audit import pace_bound
 from keyturn.core.bounds import findings
 from keyturn.core.candidate import level_of
@@ -191,6 +192,17 @@ def _halt_settled(state: State, event: ev.HaltProven | ev.HaltUnproven) -> Itera
     yield stopped is proven, f"its receipt says `{event.receipt.get('state')}`"
 
 
+def _loop_frozen(state: State, event: ev.LoopFrozen) -> Iterator[Check]:
+    why = freezes.unlawful(state, event.by, event.until, event.at)
+    yield not why, why
+
+
+def _loop_thawed(state: State, event: ev.LoopThawed) -> Iterator[Check]:
+    if state.freeze is not None:
+        why = freezes.must_stay(state, state.freeze, event.by, event.at)
+        yield not why, why
+
+
 def _incident_opened(state: State, event: ev.IncidentOpened) -> Iterator[Check]:
     demo = state.project is not None and state.project.demo
     yield event.exercise is demo, f"it says exercise: {event.exercise}; a demo: {demo}"
@@ -244,6 +256,8 @@ _CHECKS: Mapping[type[ev.Event], Callable[[State, Any], Iterable[Check]]] = {
     ev.AwarenessSigned: _person_signed,
     ev.HaltProven: _halt_settled,
     ev.HaltUnproven: _halt_settled,
+    ev.LoopFrozen: _loop_frozen,
+    ev.LoopThawed: _loop_thawed,
     ev.IncidentOpened: _incident_opened,
     ev.StatusPublished: _status_published,
     ev.CheckpointWitnessed: _checkpoint_witnessed,

@@ -13,8 +13,8 @@ from keyturn.core.admission import ALIVE
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Digest, Json
 from keyturn.flow.ports import Attested
+from keyturn.sandbox.freezing.clock import subject_time
 from keyturn.sandbox.port import Exit, Running
-from keyturn.sandbox.proof import boottime
 from keyturn.wire import canonical
 from keyturn.wire.digest import sha256
 from keyturn.wire.frames import encode_frame
@@ -64,7 +64,7 @@ class Seat:
     seconds: float
     going_in: memoryview
     findings: tuple[Finding, ...] = ()
-    began_at: float = field(default_factory=boottime)
+    began_at: float = field(default_factory=subject_time)
     ended: str = ""
     ended_at: float = 0.0
     beyond: int = 0
@@ -97,14 +97,14 @@ class Seat:
             self.stop("decoy")
         elif not alive:
             self.stop("ended")
-        elif boottime() >= self.until:
+        elif subject_time() >= self.until:
             self.stop("wall")
 
     def stop(self, why: str) -> None:
         """Count what lives in it and write the kill; what it did is final once it is `gone`."""
         if self.ended:
             return
-        self.ended, self.ended_at = why, boottime()
+        self.ended, self.ended_at = why, subject_time()
         self.beyond = self.running.beyond()
         if self.spotless():
             self.running.spare()

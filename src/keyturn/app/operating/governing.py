@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from keyturn.app.operating.freezing import Freezing
 from keyturn.app.operating.listening import listening
 from keyturn.app.operating.operation import read
 from keyturn.app.verifying import keys_over_time
@@ -83,7 +84,9 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
             trust=lambda: trusts.read(project.home / "trust.json"),
             tell=tell,
         )
-        stack.enter_context(ControlDoor(project.home / "control.sock", halt_now))
+        freezing = Freezing(project, sealed, latch, halt_now)
+        stack.callback(freezing.close)
+        stack.enter_context(ControlDoor(project.home / "control.sock", halt_now, freezing.by_name()))
         if term:
             stack.enter_context(listening(project, governor))
         for blob in make_good(log, blobs):
