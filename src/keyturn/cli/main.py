@@ -24,6 +24,7 @@ ACTING = "keyturn.cli.acting"
 FOUNDING = "keyturn.cli.founding"
 CHECKING = "keyturn.cli.checking"
 LOGS = "keyturn.cli.logs"
+STILLING = "keyturn.cli.stilling"
 LOOPING = "keyturn.cli.looping"
 DEMO = "keyturn.cli.demo.story"
 OPENEVOLVE = "keyturn.cli.openevolving"
@@ -333,6 +334,20 @@ def _halt(made: argparse.ArgumentParser) -> None:
     made.add_argument("--reason", metavar="TEXT", default="no reason given", help="why, for the log")
 
 
+def _freeze(made: argparse.ArgumentParser) -> None:
+    _does(made, STILLING, "freeze")
+    made.add_argument("verb", nargs="?", choices=("show",), metavar="show", help="only show what runs or is held still")
+    made.add_argument("--as", dest="person", metavar="PERSON", help="which person freezes; needs no key")
+    made.add_argument("--by", metavar="NAME", help="who else freezes (default: somebody at the terminal)")
+    made.add_argument("--minutes", type=float, default=10, metavar="N", help="the bound (default 10, at most 60)")
+    made.add_argument("--reason", metavar="TEXT", default="no reason given", help="why, for the log")
+
+
+def _thaw(made: argparse.ArgumentParser) -> None:
+    _does(made, STILLING, "thaw")
+    made.add_argument("--as", dest="person", metavar="PERSON", required=True, help="who lets it go on; needs no key")
+
+
 def _incident(made: argparse.ArgumentParser) -> None:
     verbs = _verbs(made)
     _pages(_verb(verbs, "list", "every incident, newest last", LOOKING, "incident_list"))
@@ -351,6 +366,8 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "run": ("run the loop until people are needed", _run),
     "loop": ("govern a loop that others wrote", _loop),
     "halt": ("stop everything now, and prove it", _halt),
+    "freeze": ("hold everything still and look; past its bound it is a halt", _freeze),
+    "thaw": ("let what a freeze holds still go on", _thaw),
     "resume": ("sign for lifting the halt that stands", lambda made: _person(_does(made, ACTING, "resume"))),
     "dossier": ("the one object that people sign", _dossier),
     "approval": ("a person's signed decision", _approval),

@@ -107,19 +107,24 @@ def standing(latch: Latch) -> Freeze | None:
         return Freeze("f-unread", "somebody", "its mark cannot be read", Instant(0), Instant(0))
 
 
-def wait(governor: Governor) -> None:
-    """Return once nothing is held still; halt what has passed its bound, and where the mark of a freeze is gone."""
+def wait(governor: Governor) -> bool:
+    """Wait until nothing is held still, and say whether something was, so that the log is to be read anew.
+
+    What has passed its bound is halted, and so is a freeze whose mark is gone.
+    """
     told = False
     while (asked := standing(governor.latch)) is not None and governor.latch.reason() is None:
         if governor.log.now() > asked.until:
             end(governor, FORGOTTEN)
-            return
+            return True
         if not told:
             governor.tell(f"everything is held still by {asked.by}: nothing new begins")
             told = True
         time.sleep(LOOK_SECONDS)
-    if governor.log.refresh().freeze is not None and governor.latch.reason() is None:
+    stood = governor.state.freeze is not None
+    if stood and governor.log.refresh().freeze is not None and governor.latch.reason() is None:
         end(governor, LOST)
+    return told or stood
 
 
 def end(governor: Governor, why: str) -> None:

@@ -33,8 +33,9 @@ def run(
     halt.record_latched(governor)
     governor.log.sign_published()
     while True:
-        freeze.wait(governor)
         governor.log.refresh()
+        if freeze.wait(governor):
+            continue
         step = next_step(governor.state, governor.log.now())
         if isinstance(step, STOPS) or stop(step):
             return step

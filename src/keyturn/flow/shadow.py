@@ -31,9 +31,8 @@ def run_shadow(governor: Governor, *, candidates: int = 1) -> Step:
     governor.log.sign_published()
     made = 0
     while made < candidates and governor.log.refresh().halt is None:
-        freeze.wait(governor)
-        if governor.state.halt is not None:
-            break
+        if freeze.wait(governor):
+            continue
         try:
             _one(governor)
         except (Conflict, HeldStill):

@@ -165,9 +165,7 @@ def _ungoverned(project: Project) -> Iterator[None]:
         try:
             stack.enter_context(governor_lock(project.home / "governor.lock"))
         except Conflict as fault:
-            raise Unavailable(
-                "the governor does not answer, so nothing can be held still or let go", help=help
-            ) from fault
+            raise Unavailable("the governor does not answer, so nothing changes", help=help) from fault
         with project.store() as store:
             other = elsewhere(project, store)
         if other:
