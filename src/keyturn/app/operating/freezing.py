@@ -40,6 +40,7 @@ class Freezing:
     halt: HaltNow
     turn: threading.Lock = field(default_factory=threading.Lock)
     timer: threading.Timer | None = None
+    holds: bool = False
 
     def by_name(self) -> dict[str, Ask]:
         """What may be asked for at the door."""
@@ -61,6 +62,7 @@ class Freezing:
             )
             if held.get("state") == freezes.NOT_HELD:
                 return _said(asked, held)
+            self.holds = True
             self.timer = threading.Timer(minutes * 60, self._forgotten, (asked,))
             self.timer.daemon = True
             self.timer.start()
@@ -70,21 +72,23 @@ class Freezing:
         with self.turn:
             if self.latch.frozen() is None:
                 raise Conflict("nothing is held still", help="`keyturn status` says what is waited for")
+            held: freezes.Freezer = self.sealed if self.holds else _Nothing()  # a start that found a mark held nothing
             try:
                 with self.project.opened() as own:
-                    asked = freezes.thaw(self.sealed, self.latch, own, by=str(request.get("by", "somebody")))
+                    asked = freezes.thaw(held, self.latch, own, by=str(request.get("by", "somebody")))
             except KeyturnError as fault:
                 if self.latch.frozen() is None:  # recorded, and yet it does not go on: nothing may be left half open
                     self.halt(freezes.BY, f"what was held still did not go on: {fault.message}")
                 raise
-            if self.timer is not None:
-                self.timer.cancel()
+            self.holds = False
+            self.close()
             return _said(asked, {"state": "THAWED"})
 
     def _forgotten(self, asked: Freeze) -> None:
         with self.turn:
             standing = freezes.standing(self.latch)
             if standing is not None and standing.id == asked.id:
+                self.holds = False
                 self.halt(freezes.BY, freezes.FORGOTTEN)
 
     def _look(self, request: Mapping[str, object], _: socket.socket) -> Document:
