@@ -33,10 +33,10 @@ UNPROVEN = {**STOPPED, "state": "UNPROVEN", "cgroup_empty_ms": None, "survivors"
 HELD = {
     "state": "HELD", "scope": "1 sandboxes of this governor", "frozen_ms": 4.2, "sandboxes": 1, "processes": 3,
     "unknown": [], "freeze": "f-1", "by": "person:ada", "reason": "look", "at": 1_800_000_000_000,
-    "until": 1_800_000_600_000,
+    "until_at": 1_800_000_600_000,
 }  # fmt: skip  # one row, one thought
 LOOKED = {
-    "state": "FROZEN", "doing": "trial `c1/kind`", "freeze": "f-1", "by": "person:ada", "until": 1_800_000_600_000,
+    "state": "FROZEN", "doing": "trial `c1/kind`", "freeze": "f-1", "by": "person:ada", "until_at": 1_800_000_600_000,
     "sandboxes": [{
         "id": "answer-1", "part": "candidate", "purpose": "answer", "waits": False, "still": True, "processes": 3,
         "cpu_seconds": 1.25, "memory_bytes": 48 << 20, "age_seconds": 75.0,

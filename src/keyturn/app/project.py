@@ -14,7 +14,7 @@ from pathlib import Path
 
 from keyturn.app import disclosing
 from keyturn.app.disclosing import ClockRow
-from keyturn.app.operating import opening
+from keyturn.app.operating import freezing, opening
 from keyturn.app.operating.asking import laid_first
 from keyturn.app.operating.opening import HOME
 from keyturn.app.policies import person_of, policy_of
@@ -228,27 +228,19 @@ class Project:
 
     def freeze(self, *, by: str, reason: str, minutes: float) -> ev.Document:
         """Hold everything still, so that people can look; see `freezing.freeze`."""
-        from keyturn.app.operating.freezing import freeze
-
-        return freeze(self, by=by, reason=reason, minutes=minutes)
+        return freezing.freeze(self, by=by, reason=reason, minutes=minutes)
 
     def thaw(self, *, by: str) -> ev.Document:
         """Let everything go on before the bound of the freeze; see `freezing.thaw`."""
-        from keyturn.app.operating.freezing import thaw
-
-        return thaw(self, by=by)
+        return freezing.thaw(self, by=by)
 
     def look(self) -> ev.Document:
         """What runs sealed now, and whether it is held still."""
-        from keyturn.app.operating.freezing import look
-
-        return look(self)
+        return freezing.look(self)
 
     def frozen(self) -> Freeze | None:
         """The freeze that holds everything still on this machine, with people's words."""
-        from keyturn.app.operating.freezing import standing
-
-        return standing(self)
+        return freezing.standing(self)
 
     def decide(self, dossier: str, who: Signing, *, decision: str, reason: str) -> None:
         """Approve or refuse the dossier with this digest prefix, with the person's own key in its own process."""

@@ -307,8 +307,13 @@ class SealedTrial:
             on_tick=self._tick,
             limits=ANSWER_LINK,
             clock=subject_time,
-            sandbox_fault=lambda: _lost(running),
+            sandbox_fault=lambda: self._fault(running),
         )
+
+    def _fault(self, running: Running) -> str | None:
+        """Why the sandbox itself failed; what a halt killed is nobody's fault, so it raises `Interrupted` instead."""
+        self.sealed.check_halted()
+        return _lost(running)
 
     def _stand_up(self, *members: str) -> None:
         """Kill, and look at the decoys once more: nobody can touch one any more, and what was touched is told."""

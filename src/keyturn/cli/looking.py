@@ -27,7 +27,7 @@ def status(args: argparse.Namespace) -> int:
     """What waits for whom; the exit code is 6 while a halt stands, else 0."""
     from keyturn.cli.screens import status as screen
     from keyturn.cli.screens.still import frozen
-    from keyturn.cli.stilling import standing
+    from keyturn.cli.still.acts import standing
 
     project = context.project(args)
     state, head, now = _state(args, project), project.head(), context.now()

@@ -24,7 +24,6 @@ ACTING = "keyturn.cli.acting"
 FOUNDING = "keyturn.cli.founding"
 CHECKING = "keyturn.cli.checking"
 LOGS = "keyturn.cli.logs"
-STILLING = "keyturn.cli.stilling"
 LOOPING = "keyturn.cli.looping"
 DEMO = "keyturn.cli.demo.story"
 OPENEVOLVE = "keyturn.cli.openevolving"
@@ -334,18 +333,10 @@ def _halt(made: argparse.ArgumentParser) -> None:
     made.add_argument("--reason", metavar="TEXT", default="no reason given", help="why, for the log")
 
 
-def _freeze(made: argparse.ArgumentParser) -> None:
-    _does(made, STILLING, "freeze")
-    made.add_argument("verb", nargs="?", choices=("show",), metavar="show", help="only show what runs or is held still")
-    made.add_argument("--as", dest="person", metavar="PERSON", help="which person freezes; needs no key")
-    made.add_argument("--by", metavar="NAME", help="who else freezes (default: somebody at the terminal)")
-    made.add_argument("--minutes", type=float, default=10, metavar="N", help="the bound (default 10, at most 60)")
-    made.add_argument("--reason", metavar="TEXT", default="no reason given", help="why, for the log")
+def _still(made: argparse.ArgumentParser, act: str) -> None:
+    from keyturn.cli.still import words
 
-
-def _thaw(made: argparse.ArgumentParser) -> None:
-    _does(made, STILLING, "thaw")
-    made.add_argument("--as", dest="person", metavar="PERSON", required=True, help="who lets it go on; needs no key")
+    words.FILL[act](_does(made, "keyturn.cli.still.acts", act))
 
 
 def _incident(made: argparse.ArgumentParser) -> None:
@@ -366,8 +357,8 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "run": ("run the loop until people are needed", _run),
     "loop": ("govern a loop that others wrote", _loop),
     "halt": ("stop everything now, and prove it", _halt),
-    "freeze": ("hold everything still and look; past its bound it is a halt", _freeze),
-    "thaw": ("let what a freeze holds still go on", _thaw),
+    "freeze": ("hold everything still and look; past its bound it is a halt", lambda made: _still(made, "freeze")),
+    "thaw": ("let what a freeze holds still go on", lambda made: _still(made, "thaw")),
     "resume": ("sign for lifting the halt that stands", lambda made: _person(_does(made, ACTING, "resume"))),
     "dossier": ("the one object that people sign", _dossier),
     "approval": ("a person's signed decision", _approval),

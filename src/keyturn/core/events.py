@@ -351,12 +351,12 @@ class LoopResumed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopFrozen(Event):
-    """Somebody holds everything still, to look, until `until` at the latest; what was seen of it is `held`."""
+    """Somebody holds everything still, to look, until `until_at` at the latest; what was seen of it is `held`."""
 
     freeze: str
     by: str
     reason: str
-    until: Instant
+    until_at: Instant
     held: Document
 
 

@@ -332,7 +332,7 @@ def _ended(state: State, by: str) -> tuple[Freeze, ...]:
 
 def _loop_frozen(state: State, event: ev.LoopFrozen) -> State:
     _must(all(each.id != event.freeze for each in state.freezes), event, "twice")
-    freeze = Freeze(event.freeze, event.by, event.reason, event.at, event.until)
+    freeze = Freeze(event.freeze, event.by, event.reason, event.at, event.until_at)
     return replace(state, freezes=(*state.freezes, freeze))
 
 

@@ -193,7 +193,7 @@ def _halt_settled(state: State, event: ev.HaltProven | ev.HaltUnproven) -> Itera
 
 
 def _loop_frozen(state: State, event: ev.LoopFrozen) -> Iterator[Check]:
-    why = freezes.unlawful(state, event.by, event.until, event.at)
+    why = freezes.unlawful(state, event.by, event.until_at, event.at)
     yield not why, why
 
 

@@ -201,7 +201,7 @@ class Freeze:
     by: str
     reason: str
     at: Instant
-    until: Instant
+    until_at: Instant
     ended: str = ""
 
 

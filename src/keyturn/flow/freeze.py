@@ -50,8 +50,8 @@ def freeze(
 
     What cannot be held still at all runs on: the mark goes again, and the answer says so.
     """
-    until = Instant(int(now + minutes * MINUTE))
-    asked = Freeze(f"f-{secrets.token_hex(4)}", by[:100], halts.kept(keep, reason), now, until)
+    until_at = Instant(int(now + minutes * MINUTE))
+    asked = Freeze(f"f-{secrets.token_hex(4)}", by[:100], halts.kept(keep, reason), now, until_at)
     latch.freeze(_written(asked))
     try:
         held = freezer.freeze(minutes * 60)
@@ -102,7 +102,7 @@ def standing(latch: Latch) -> Freeze | None:
     try:
         said = json.loads(text)
         id, by, reason = (str(said[name]) for name in ("freeze", "by", "reason"))
-        return Freeze(id, by, reason, Instant(int(said["at"])), Instant(int(said["until"])))
+        return Freeze(id, by, reason, Instant(int(said["at"])), Instant(int(said["until_at"])))
     except (ValueError, KeyError, TypeError):
         return Freeze("f-unread", "somebody", "its mark cannot be read", Instant(0), Instant(0))
 
@@ -114,7 +114,7 @@ def wait(governor: Governor) -> bool:
     """
     told = False
     while (asked := standing(governor.latch)) is not None and governor.latch.reason() is None:
-        if governor.log.now() > asked.until:
+        if governor.log.now() > asked.until_at:
             end(governor, FORGOTTEN)
             return True
         if not told:
@@ -134,13 +134,13 @@ def end(governor: Governor, why: str) -> None:
 
 
 def _written(asked: Freeze) -> str:
-    said = {"freeze": asked.id, "by": asked.by, "reason": asked.reason, "at": asked.at, "until": asked.until}
+    said = {"freeze": asked.id, "by": asked.by, "reason": asked.reason, "at": asked.at, "until_at": asked.until_at}
     return json.dumps(said)
 
 
 def _frozen(asked: Freeze, held: ev.Document) -> Fact:
     return lambda stamp: ev.LoopFrozen(
-        **stamp, freeze=asked.id, by=asked.by, reason=asked.reason, until=asked.until, held=held
+        **stamp, freeze=asked.id, by=asked.by, reason=asked.reason, until_at=asked.until_at, held=held
     )
 
 

@@ -197,7 +197,14 @@ def _recorded(project: Project, asked: Freeze, held: Document) -> Document:
 
 
 def _said(asked: Freeze, held: Document) -> Document:
-    return {**held, "freeze": asked.id, "by": asked.by, "reason": asked.reason, "at": asked.at, "until": asked.until}
+    return {
+        **held,
+        "freeze": asked.id,
+        "by": asked.by,
+        "reason": asked.reason,
+        "at": asked.at,
+        "until_at": asked.until_at,
+    }
 
 
 def _doing(state: State, step: agenda.Step) -> str:

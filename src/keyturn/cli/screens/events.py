@@ -46,7 +46,7 @@ WORDS: Final[Mapping[type[ev.Event], Callable[[Any], str]]] = {
     ev.HaltProven: lambda e: f"{e.halt}: STOPPED",
     ev.HaltUnproven: lambda e: f"{e.halt}: UNPROVEN",
     ev.LoopResumed: lambda e: f"{e.halt} lifted by the quorum of {short(e.dossier)}",
-    ev.LoopFrozen: lambda e: f"{e.freeze} by {e.by} until {utc(e.until)}, {e.held.get('state')}: {e.reason}",
+    ev.LoopFrozen: lambda e: f"{e.freeze} by {e.by} until {utc(e.until_at)}, {e.held.get('state')}: {e.reason}",
     ev.LoopThawed: lambda e: f"{e.freeze} let go on by {e.by}",
     ev.IncidentOpened: lambda e: f"{e.incident} {e.kind}{' EXERCISE' if e.exercise else ''}: {e.summary}",
     ev.AwarenessSigned: lambda e: f"{e.person} for {e.incident}: {e.moment} is {utc(e.moment_at)}",

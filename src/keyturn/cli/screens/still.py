@@ -16,8 +16,10 @@ TONE = "cyan"
 
 def frozen(freeze: Freeze, now: Instant) -> Waiting:
     """What a freeze waits for: people who look, within its bound."""
-    left = freeze.until - now
-    bound = f"until {utc(freeze.until)}, {span(left)} left" if left > 0 else "its bound has passed: it ends as a halt"
+    left = freeze.until_at - now
+    bound = (
+        f"until {utc(freeze.until_at)}, {span(left)} left" if left > 0 else "its bound has passed: it ends as a halt"
+    )
     sentence = f"held still by {actor(freeze.by)} at {utc(freeze.at)}: {safe(freeze.reason)} ({bound})"
     look = ("keyturn freeze show", "what is held still")
     thaw = ("keyturn thaw --as PERSON", "lets it go on; anyone enrolled may, within the bound")
@@ -37,7 +39,7 @@ def held(sheet: Sheet, said: Mapping[str, Json]) -> None:
     took = said.get("frozen_ms")
     if isinstance(took, float):
         sheet.entry("held", f"{int(number(said.get('processes')))} processes, {took:.1f} ms after it was asked for")
-    sheet.entry("until", utc(int(number(said.get("until")))))
+    sheet.entry("until", utc(int(number(said.get("until_at")))))
 
 
 def show(sheet: Sheet, said: Mapping[str, Json]) -> None:
@@ -47,7 +49,7 @@ def show(sheet: Sheet, said: Mapping[str, Json]) -> None:
     what = f"{safe(said.get('doing'), 100)}; {count(len(rows), 'sandbox', 'sandboxes')}"
     sheet.line(f"{sheet.paint(f' {state} ', 'inverse', 'bold', TONE)}  {sheet.paint(what, 'bold')}")
     if said.get("freeze"):
-        sheet.entry("by", f"{actor(str(said.get('by')))}, until {utc(int(number(said.get('until'))))}")
+        sheet.entry("by", f"{actor(str(said.get('by')))}, until {utc(int(number(said.get('until_at'))))}")
     for row in rows:
         memory = row.get("memory_bytes")
         held = f"{number(memory) / MEBIBYTE:.0f} MiB" if isinstance(memory, int) else "memory not counted"
