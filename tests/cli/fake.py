@@ -11,7 +11,7 @@ from keyturn.app.project import Head
 from keyturn.app.reasons.reading import Reader
 from keyturn.app.verifying import Replay
 from keyturn.core.agenda import Step, next_step
-from keyturn.core.state import State
+from keyturn.core.state import Freeze, State
 from keyturn.core.terms import Digest, Instant
 from keyturn.ledger.blobs.store import BlobStore
 from tests.core.examples import Story
@@ -30,6 +30,20 @@ STOPPED = {
 UNPROVEN = {**STOPPED, "state": "UNPROVEN", "cgroup_empty_ms": None, "survivors": 1, "unknown": ["the cgroup's count"]}
 
 
+HELD = {
+    "state": "HELD", "scope": "1 sandboxes of this governor", "frozen_ms": 4.2, "sandboxes": 1, "processes": 3,
+    "unknown": [], "freeze": "f-1", "by": "person:ada", "reason": "look", "at": 1_800_000_000_000,
+    "until_at": 1_800_000_600_000,
+}  # fmt: skip  # one row, one thought
+LOOKED = {
+    "state": "FROZEN", "doing": "trial `c1/kind`", "freeze": "f-1", "by": "person:ada", "until_at": 1_800_000_600_000,
+    "sandboxes": [{
+        "id": "answer-1", "part": "candidate", "purpose": "answer", "waits": False, "still": True, "processes": 3,
+        "cpu_seconds": 1.25, "memory_bytes": 48 << 20, "age_seconds": 75.0,
+    }],
+}  # fmt: skip  # one row, one thought
+
+
 @dataclass
 class FakeProject:
     """The project of a story; `said` keeps what it was asked to do."""
@@ -43,6 +57,8 @@ class FakeProject:
     problems: tuple[tuple[int, str, str], ...] = ()
     enough: bool = True
     said: list[tuple[str, Any]] = field(default_factory=list)
+    held: dict[str, Any] = field(default_factory=lambda: dict(HELD))
+    looked: dict[str, Any] = field(default_factory=lambda: dict(LOOKED))
 
     @property
     def policy_path(self) -> Path:
@@ -82,6 +98,20 @@ class FakeProject:
 
     def copies(self) -> int:
         return self.known_copies
+
+    def freeze(self, *, by: str, reason: str, minutes: float) -> dict[str, Any]:
+        self.said.append(("freeze", (by, reason, minutes)))
+        return self.held
+
+    def thaw(self, *, by: str) -> dict[str, Any]:
+        self.said.append(("thaw", by))
+        return {"state": "THAWED"}
+
+    def look(self) -> dict[str, Any]:
+        return self.looked
+
+    def frozen(self) -> Freeze | None:
+        return self.story.state.freeze
 
     def decide(self, dossier: str, who: Any, *, decision: str, reason: str) -> None:
         self.said.append((decision, (dossier, who.person, reason)))

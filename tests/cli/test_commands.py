@@ -55,7 +55,7 @@ def test_every_command_of_the_contract_is_there() -> None:
         |warrant give|lineage show|candidate show|trial show|trial replay|dossier show|approval give|approval refuse
         |permit show|permit explode|permit revoke|verify permit|verify log
         |log list|log tiles|log prove|log state|log key|log check|log fsck|log blob|log erase
-        |log replay|log export|audit|halt|resume|incident list|incident show|incident aware|loop serve
+        |log replay|log export|audit|halt|freeze|thaw|resume|incident list|incident show|incident aware|loop serve
         |openevolve init|openevolve run|openevolve demo|witness init|witness trust|witness distrust
         |witness show|witness serve
         |auditor init|auditor serve|auditor show|auditor check|auditor pardon"""

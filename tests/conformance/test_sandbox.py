@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from keyturn.core.errors import Unavailable
+from keyturn.core.errors import Conflict, Unavailable
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.port import Backend, Decoy, DecoyOpened, Limits, Purpose, Running, Spec
 from tests.sandbox.fake import FakeBackend, FakeSubject, Room
@@ -360,6 +360,50 @@ def test_one_wakes_when_the_main_process_ends(kit: Kit) -> None:
 
 def test_a_sweep_of_nothing_is_proven(kit: Kit) -> None:
     assert (kit.backend.sweep().state, kit.backend.sweep().processes_before) == ("STOPPED", 0)
+
+
+def test_who_is_held_still_loses_neither_lease_nor_wall(kit: Kit) -> None:
+    running = kit.start("echo", "answer", lease_seconds=0.4, limits=replace(LIMITS, wall_seconds=1.5))
+    running.send(b"a", 5)
+    assert running.receive(5) == b"a"
+    held = kit.backend.freeze(30)
+    assert (held.state, held.unknown, held.sandboxes) == ("HELD", (), 1)
+    assert [(look.id, look.still) for look in kit.backend.look()] == [(running.id, True)]
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        assert running.tick()
+        time.sleep(0.05)
+    kit.backend.thaw()
+    running.send(b"b", 5)
+    assert running.receive(5) == b"b"
+    assert [look.still for look in kit.backend.look()] == [False]
+
+
+def test_nothing_is_held_still_twice_and_nothing_goes_on_unheld(kit: Kit) -> None:
+    with pytest.raises(Conflict):
+        kit.backend.thaw()
+    kit.backend.freeze(30)
+    with pytest.raises(Conflict):
+        kit.backend.freeze(60)
+    kit.backend.thaw()
+
+
+def test_past_its_bound_nothing_goes_on(kit: Kit) -> None:
+    running = kit.start("stay")
+    kit.backend.freeze(0.2)
+    time.sleep(0.4)
+    with pytest.raises(Conflict):
+        kit.backend.thaw()
+    assert kit.backend.halt_all("the bound of the freeze has passed").state == "STOPPED"
+    assert running.wait().reason == "halted"
+
+
+def test_a_halt_ends_what_is_held_still_and_the_next_one_runs(kit: Kit) -> None:
+    running = kit.start("stay")
+    assert kit.backend.freeze(30).state == "HELD"
+    assert kit.backend.halt_all("enough").state == "STOPPED"
+    assert running.wait().reason == "halted"
+    assert kit.start("succeed").wait().clean
 
 
 def test_closing_twice_does_no_harm(kit: Kit) -> None:

@@ -204,6 +204,22 @@ class TapedLatch:
         """As the latch's."""
         return self.latch.reason()
 
+    def freeze(self, text: str) -> None:
+        """As the latch's."""
+        self.tape("before mark")
+        self.latch.freeze(text)
+        self.tape("after mark")
+
+    def thaw(self) -> None:
+        """As the latch's."""
+        self.tape("before unmark")
+        self.latch.thaw()
+        self.tape("after unmark")
+
+    def frozen(self) -> str | None:
+        """As the latch's."""
+        return self.latch.frozen()
+
     @contextmanager
     def guard(self) -> Iterator[None]:
         """As the latch's."""

@@ -117,6 +117,15 @@ class NoLatch:
     def reason(self) -> str | None:
         return self.why
 
+    def freeze(self, text: str) -> None:
+        pass
+
+    def thaw(self) -> None:
+        pass
+
+    def frozen(self) -> str | None:
+        return None
+
     def guard(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 

@@ -12,7 +12,7 @@ from keyturn.core.events import EVENTS
 from tests.house.ratchet import Violation, hold
 from tests.house.reading import Module, dotted_name, module_of, modules
 
-PAST = re.compile(r"(ed|Given|Proven|Unproven|Begun|Found|Held|Lost|Sent|Shown|Swept|Taken|Withdrawn)$")
+PAST = re.compile(r"(ed|Frozen|Given|Proven|Unproven|Begun|Found|Held|Lost|Sent|Shown|Swept|Taken|Withdrawn)$")
 """How the past tense ends."""
 
 MOMENTS_OF_THE_LAW = {"at", "now", "not_before", "not_after"}

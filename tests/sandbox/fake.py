@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from keyturn.core.errors import Unavailable
+from keyturn.core.errors import Conflict, Unavailable
 from keyturn.core.terms import Digest, Instant, Tier
+from keyturn.sandbox.freezing.clock import CLOCK, subject_time
+from keyturn.sandbox.freezing.held import Held, Look
 from keyturn.sandbox.port import (
     CLAIM,
     Attestation,
@@ -59,6 +61,7 @@ class FakeRunning:
 
     def __init__(self, backend: FakeBackend, id: str, spec: Spec, subject: FakeSubject) -> None:
         self._backend, self.id, self._spec, self._subject = backend, id, spec, subject
+        self.purpose = spec.purpose
         self._room = Room(spec, decoy_fd=os.eventfd(0, os.EFD_NONBLOCK))
         self.stdin_fd = self.stdout_fd = -1
         if spec.purpose == "answer":
@@ -69,7 +72,7 @@ class FakeRunning:
         self.decoy_fd = self._room.decoy_fd if spec.decoys else -1
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK)
         self._wall = spec.limits.wall_seconds
-        self._renewed = self._started = time.monotonic()
+        self._renewed = self._started = subject_time()
         self._code: int | None = None
         self._why: Reason | None = None
         self._thread: threading.Thread | None = None
@@ -83,7 +86,7 @@ class FakeRunning:
         if not self.tick():
             raise Unavailable("the waiting sandbox has ended", help="take another one")
         self._wall = min(seconds, self._spec.limits.wall_seconds)
-        self._began, self._started = True, time.monotonic()
+        self._began, self._started = True, subject_time()
 
     def alive(self) -> bool:
         return self._began and self._why is None and self._code is None
@@ -118,7 +121,7 @@ class FakeRunning:
     def go(self) -> FakeRunning:
         if not self.tick():
             raise Unavailable("the parked sandbox was stopped before it started", help="prepare a new one")
-        self._started = time.monotonic()
+        self._started = subject_time()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         return self
@@ -141,7 +144,7 @@ class FakeRunning:
         self._room.stopped.set()
 
     def tick(self) -> bool:
-        now = time.monotonic()
+        now = subject_time()
         if now - self._renewed > self._spec.lease_seconds:
             self._stop("lease")
         counts = self._began or not self._spec.waits
@@ -154,14 +157,14 @@ class FakeRunning:
         return tuple(self._room.touched)
 
     def _pause(self, fd: int, timeout: float, *, write: bool) -> bool:
-        until = time.monotonic() + timeout
+        until = subject_time() + timeout
         while True:
             alive = self.tick()
-            step = min(self._spec.lease_seconds / 3, max(0.0, until - time.monotonic())) if alive else 0
+            step = min(self._spec.lease_seconds / 3, max(0.0, until - subject_time())) if alive else 0
             got = select.select([] if write else [fd, self.wake_fd], [fd] if write else [], [], step)
             if fd in got[0] or fd in got[1]:
                 return True
-            if not alive or time.monotonic() >= until:
+            if not alive or subject_time() >= until:
                 return False
 
     def send(self, data: bytes, timeout: float) -> None:
@@ -188,15 +191,15 @@ class FakeRunning:
     def wait(self, timeout: float | None = None, on_tick: Callable[[], bool] | None = None) -> Exit:
         if self._exit is not None:
             return self._exit
-        until = time.monotonic() + timeout if timeout is not None else float("inf")
+        until = subject_time() + timeout if timeout is not None else float("inf")
         while self.tick():
             if on_tick is not None and not on_tick():
                 self._stop("halted")
-            if time.monotonic() >= until:
+            if subject_time() >= until:
                 self._stop("wall")
             select.select([self.wake_fd], [], [], min(self._spec.lease_seconds / 3, 0.05))
         self._room.stopped.set()
-        took = time.monotonic() - self._started
+        took = subject_time() - self._started
         self._exit = Exit(
             reason=self._why or "exited",
             code=self._code,
@@ -227,12 +230,6 @@ class FakeRunning:
         absent = [name for name, _ in declared if name not in self._room.out]
         findings += [Finding("every_declared_file", f"`{name}` was declared and is not there") for name in absent]
         return Collected(files, tuple(findings))
-
-    def freeze(self) -> None:
-        """Nothing is held still."""
-
-    def thaw(self) -> None:
-        """Nothing was held still."""
 
     def halt(self, why: str) -> Receipt:
         if self._receipt is None:
@@ -267,6 +264,28 @@ class FakeBackend:
         self._subjects = subjects
         self.live: dict[str, FakeRunning] = {}
         self._count = 0
+        self.held_until = 0.0
+
+    def freeze(self, seconds: float) -> Held:
+        if self.held_until:
+            raise Conflict("everything is held still already")
+        self.held_until = time.monotonic() + seconds
+        CLOCK.stop()
+        live = len(self.live)
+        return Held(f"{live} sandboxes of this governor", Instant(time.time_ns() // 1_000_000), 0.0, live, live, "HELD")
+
+    def thaw(self) -> None:
+        if not self.held_until or time.monotonic() > self.held_until:
+            raise Conflict("nothing is held still, or no longer")
+        self._open()
+
+    def look(self) -> tuple[Look, ...]:
+        still = bool(self.held_until)
+        return tuple(Look(one.id, one.purpose, False, still, 1, None, None, 0.0) for one in self.live.values())
+
+    def _open(self) -> None:
+        self.held_until = 0.0
+        CLOCK.go_on()
 
     def runtime(self, name: str = "python-numpy") -> Runtime:
         return Runtime(name, "/runtime/bin/python3", (), (), Digest("sha256:" + "0" * 64))
@@ -290,12 +309,15 @@ class FakeBackend:
         live = list(self.live.values())
         for one in live:
             one.halt(why)
+        self._open()
         return receipt(f"{len(live)} sandboxes of this governor", why, len(live))
 
     def sweep(self, also: Callable[[], None] = lambda: None) -> Receipt:
         also()
+        self._open()
         return receipt("what an earlier governor left in our own cgroup", "start", 0)
 
     def close(self) -> None:
         for one in list(self.live.values()):
             one.close()
+        self._open()

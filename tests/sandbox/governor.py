@@ -1,7 +1,8 @@
 """A governor for the tests, in a process of its own: it starts sandboxes, says so, then hangs or waits to be killed.
 
-`python governor.py RUN_ROOT LEASE_SECONDS hang|wait|loop|stuck` prints `READY` when the subject runs; "loop" prepares
-and starts sandboxes for ever, so that it can be killed at any moment of a launch; "stuck" never gets as far as an init.
+`python governor.py RUN_ROOT LEASE_SECONDS hang|wait|loop|stuck|freeze` prints `READY` when the subject runs; "loop"
+prepares and starts sandboxes for ever, so that it can be killed at any moment of a launch; "stuck" never gets as far as
+an init.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ def main() -> None:
     running.tick()
     sys.stdout.write("READY\n")
     sys.stdout.flush()
+    if how == "freeze":
+        state = backend.freeze(60).state
+        sys.stdout.write(f"{state}\n")
+        sys.stdout.flush()
+        time.sleep(60)
     if how == "hang":
         time.sleep(60)
     running.wait()

@@ -177,19 +177,6 @@ def test_a_sweep_touches_nobody_else(inside: Inside, tmp_path: Path) -> None:
     stranger.close()
 
 
-def test_a_frozen_sandbox_stands_still_and_can_be_killed(inside: Inside, eventually: Callable[..., bool]) -> None:
-    running = inside.start("import time\nwhile True: time.sleep(0.001)", lease_seconds=10)
-    assert running.tick()
-    running.freeze()
-    used = running._cell.leaf.cpu_seconds()
-    time.sleep(0.1)
-    assert running._cell.leaf.cpu_seconds() == pytest.approx(used, abs=0.005)
-    running.thaw()
-    assert eventually(lambda: (running._cell.leaf.cpu_seconds() or 0) > (used or 0) + 0.005)
-    running.freeze()
-    assert running.halt("while frozen").state == "STOPPED"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "most_ms"), [(100, 500), (500, 2000)])
 def test_a_storm_of_daemons_is_stopped_in_time(

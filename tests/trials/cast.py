@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,7 @@ class Cast:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     sandbox_fault: str | None = None
     on_tick: Callable[[], None] = lambda: None
+    clock: Callable[[], float] = time.monotonic
 
     def tick(self) -> None:
         self.ticks += 1
@@ -91,6 +93,7 @@ class Cast:
             on_tick=self.tick,
             limits=limits,
             sandbox_fault=lambda: self.sandbox_fault,
+            clock=self.clock,
         )
 
     def grader(self, mode: str = "honest", at_block: int = 0, timeout_seconds: float = 20.0) -> GraderProcess:

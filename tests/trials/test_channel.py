@@ -9,6 +9,7 @@ import pytest
 
 from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.terms import Json
+from keyturn.sandbox.freezing.clock import SubjectClock
 from keyturn.trials.channel import CandidateFault, Channel, RememberedChannel, SandboxFault, converse, greet
 from keyturn.trials.link import Fault, LinkLimits
 from tests.trials.cast import SENT, Cast
@@ -193,3 +194,28 @@ def test_a_faulty_reference_leaves_nothing_in_memory(cast: Cast) -> None:
     with pytest.raises(CandidateFault):
         converse(channel, 0, ITEMS, timeout_seconds=20)
     assert answers == {}
+
+
+def test_an_answer_that_is_late_only_because_all_was_held_still_is_in_time(cast: Cast) -> None:
+    """The clock by which a subject is judged stands still with it; ticks go on, so that a halt comes through."""
+    clock = SubjectClock()
+    cast.clock = clock.now
+    channel = cast.subject("hang", at_block=1)
+    greet(channel, timeout_seconds=20)
+    clock.stop()
+    before, until = cast.ticks, time.monotonic() + 0.6
+
+    class Seen(Exception):
+        pass
+
+    def tick() -> None:
+        cast.ticks += 1
+        if time.monotonic() > until:
+            raise Seen
+
+    cast.on_tick = tick
+    with pytest.raises(Seen):
+        converse(channel, 1, ITEMS, timeout_seconds=0.2)
+    assert cast.ticks > before + 3
+    clock.go_on()
+    assert clock.lost_seconds() > 0.5

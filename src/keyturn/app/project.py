@@ -15,7 +15,7 @@ from pathlib import Path
 from keyturn.app import disclosing
 from keyturn.app.copies.record import known
 from keyturn.app.disclosing import ClockRow
-from keyturn.app.operating import opening
+from keyturn.app.operating import freezing, opening
 from keyturn.app.operating.asking import laid_first
 from keyturn.app.operating.opening import HOME
 from keyturn.app.policies import person_of, policy_of
@@ -29,7 +29,7 @@ from keyturn.core.agenda import Step, next_step
 from keyturn.core.bounds import NO_BOUNDS, Bounds
 from keyturn.core.errors import MalformedInput
 from keyturn.core.policy import Person
-from keyturn.core.state import Dossier, State
+from keyturn.core.state import Dossier, Freeze, State
 from keyturn.core.terms import Digest, Instant
 from keyturn.flow import approval as approvals
 from keyturn.flow import audit as audits
@@ -222,6 +222,22 @@ class Project:
     def copies(self) -> int:
         """How many loaded copies are known on this machine."""
         return known(self.home / "copies")
+
+    def freeze(self, *, by: str, reason: str, minutes: float) -> ev.Document:
+        """Hold everything still, so that people can look; see `freezing.freeze`."""
+        return freezing.freeze(self, by=by, reason=reason, minutes=minutes)
+
+    def thaw(self, *, by: str) -> ev.Document:
+        """Let everything go on before the bound of the freeze; see `freezing.thaw`."""
+        return freezing.thaw(self, by=by)
+
+    def look(self) -> ev.Document:
+        """What runs sealed now, and whether it is held still."""
+        return freezing.look(self)
+
+    def frozen(self) -> Freeze | None:
+        """The freeze that holds everything still on this machine, with people's words."""
+        return freezing.standing(self)
 
     def decide(self, dossier: str, who: Signing, *, decision: str, reason: str) -> None:
         """Approve or refuse the dossier with this digest prefix, with the person's own key in its own process."""

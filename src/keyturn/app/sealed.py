@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from keyturn.app import specs
@@ -20,16 +21,30 @@ from keyturn.core.betting import Process
 from keyturn.core.errors import Unavailable
 from keyturn.core.events import Document
 from keyturn.core.policy import Policy, Suite
+from keyturn.core.terms import Json
 from keyturn.core.trial import TrialPlan
 from keyturn.flow import ports
-from keyturn.flow.ports import Alarm, Alarmed, Attested, Bank, BlockRead, Improved, Interrupted, Latch, OnAttested
+from keyturn.flow.ports import (
+    Alarm,
+    Alarmed,
+    Attested,
+    Bank,
+    BlockRead,
+    HeldStill,
+    Improved,
+    Interrupted,
+    Latch,
+    OnAttested,
+)
 from keyturn.sandbox import open_backend
+from keyturn.sandbox.freezing.clock import subject_time
 from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Parked, Running, Runtime, Spec
 from keyturn.trials.channel import FdChannel
 from keyturn.trials.grader import GraderProcess, Planned
 from keyturn.trials.link import LinkLimits
 from keyturn.trials.run import RESTARTS_MAX, BlockResult, Parties, run_trial
 
+LOOK_SECONDS = 0.05
 ANSWER_LINK = LinkLimits(bytes_max=16 << 20, frames_max=100_000)
 
 
@@ -47,6 +62,7 @@ class Sealed:
     left: Document = field(default_factory=dict)
     staged_runner: Path | None = None
     runtimes: dict[str, Runtime] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
     spare: dict[tuple[str, ...], GraderProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,6 +85,8 @@ class Sealed:
         try:
             yield sealed
         finally:
+            if latch.frozen() is not None:  # whoever waits to be let go on would wait for somebody who has left
+                sealed.halt_all("the governor ends while everything is held still")
             sealed.parking.close()
             sealed.copies.close()
             backend.close()
@@ -96,6 +114,19 @@ class Sealed:
         receipt = self.backend.sweep(also)
         return whole(receipt_document(receipt), self.copies.prove())
 
+    def freeze(self, seconds: float) -> Document:
+        """Hold everything that runs sealed still; see the flow's `Freezer`."""
+        held = self.backend.freeze(seconds)
+        return {**asdict(held), "unknown": list(held.unknown)}
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.backend.thaw()
+
+    def look(self) -> list[Json]:
+        """What runs sealed now, as the kernel tells of it, each with the part that it takes."""
+        return [{**asdict(each), "part": self.parts.get(each.id, "")} for each in self.backend.look()]
+
     # --- improve
 
     def improve(
@@ -119,6 +150,7 @@ class Sealed:
         """Park, attest, have it recorded, and go; the latch is looked at under its lock right before."""
         self.check_halted()
         parked, folder = self.parking.take(name, files, spec)
+        self.parts = {**self.parts, parked.id: name}
         try:
             self._record(parked, on_attested)
             with self.guard():
@@ -136,10 +168,20 @@ class Sealed:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Hold the latch's lock while something is launched, from any thread; raises `Interrupted` on a halt."""
-        if self.latch is None or self.halted.is_set():
-            raise Interrupted
-        with self.latch.guard():
+        """Hold the latch's lock while something is launched, from any thread; waits while everything is held still.
+
+        Raises `Interrupted` on a halt.
+        """
+        with ExitStack() as stack:
+            while True:
+                if self.latch is None or self.halted.is_set():
+                    raise Interrupted
+                try:
+                    stack.enter_context(self.latch.guard())
+                except HeldStill:
+                    time.sleep(LOOK_SECONDS)
+                else:
+                    break
             if self.halted.is_set():
                 raise Interrupted
             yield
@@ -285,8 +327,14 @@ class SealedTrial:
             write_fd=running.stdin_fd,
             on_tick=self._tick,
             limits=ANSWER_LINK,
-            sandbox_fault=lambda: _lost(running),
+            clock=subject_time,
+            sandbox_fault=lambda: self._fault(running),
         )
+
+    def _fault(self, running: Running) -> str | None:
+        """Why the sandbox itself failed; what a halt killed is nobody's fault, so it raises `Interrupted` instead."""
+        self.sealed.check_halted()
+        return _lost(running)
 
     def _stand_up(self, *members: str) -> None:
         """Kill, and look at the decoys once more: nobody can touch one any more, and what was touched is told."""

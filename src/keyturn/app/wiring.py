@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from keyturn.core.errors import Conflict, Unavailable
 from keyturn.core.policy import Party
 from keyturn.core.terms import Digest, Instant
-from keyturn.flow.ports import Cosigned, Interrupted
+from keyturn.flow.ports import Cosigned, HeldStill, Interrupted
 from keyturn.keys import keyfile
 from keyturn.ledger.blobs.store import BlobStore
 from keyturn.wire.blobs.blob import SALT_BYTES, Blob
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 POST_QUANTUM = "ml-dsa-44"
 """The folder of the log's ML-DSA-44 keys, within that of its keys."""
+
+MARK = "freeze.mark"
+"""What stands beside the latch while everything is held still."""
 
 WITNESS_SECONDS = 5.0
 """How long all witnesses together may take to answer; whoever is late is asked again at the next checkpoint."""
@@ -133,28 +136,18 @@ class FileLatch:
     path: Path
 
     def set(self, why: str) -> None:
-        """Write and sync it; an older latch keeps its reason."""
+        """Write and sync it; an older latch keeps its reason. A halt ends a freeze, whose mark goes only then."""
         with self._locked():
             if not self.path.exists():
-                self._write(self.path, why)
+                _write_synced(self.path, why[:1000])
+            self._mark.unlink(missing_ok=True)
 
     def rehearse(self) -> None:
         """Set and remove a file beside the latch in just that way; raises `OSError` where a latch could not be set."""
         aside = self.path.with_suffix(".drill")
         with self._locked():
-            self._write(aside, "a drill; this is no halt")
+            _write_synced(aside, "a drill; this is no halt")
             aside.unlink()
-
-    def _write(self, place: Path, why: str) -> None:
-        """Write and sync it under another name, then give it its own."""
-        draft = self.path.with_suffix(".tmp")
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(why[:1000])
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(place)
-        _sync_folder(self.path.parent)
 
     def clear(self) -> None:
         """Remove it durably."""
@@ -171,11 +164,42 @@ class FileLatch:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Hold the lock while something is launched or permitted; refuses at once when the latch is set."""
+        """Hold the lock while something is launched or permitted; refuses at once when the latch or a mark is set."""
         with self._locked():
             if self.reason() is not None:
                 raise Interrupted
+            if self._mark.exists():
+                raise HeldStill
             yield
+
+    @property
+    def _mark(self) -> Path:
+        return self.path.with_name(MARK)
+
+    def freeze(self, text: str) -> None:
+        """Write and sync the mark of a freeze."""
+        with self._locked():
+            if self.reason() is not None:
+                raise Conflict("a halt stands, so nothing runs that could be held still", help="`keyturn status`")
+            if self._mark.exists():
+                raise Conflict(
+                    "everything is held still already, and a freeze is not made longer",
+                    help="`keyturn freeze show`; what shall stay still for longer is halted",
+                )
+            _write_synced(self._mark, text)
+
+    def thaw(self) -> None:
+        """Remove the mark durably."""
+        with self._locked():
+            self._mark.unlink(missing_ok=True)
+            _sync_folder(self.path.parent)
+
+    def frozen(self) -> str | None:
+        """What the mark says, or None; one that is no text says nothing that could be read."""
+        try:
+            return self._mark.read_bytes().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -185,6 +209,18 @@ class FileLatch:
             yield
         finally:
             os.close(handle)
+
+
+def _write_synced(path: Path, text: str) -> None:
+    """Make this the file's text, durably: all of it or nothing."""
+    draft = path.with_suffix(".tmp")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 def status(args: argparse.Namespace) -> int:
     """What waits for whom; the exit code is 6 while a halt stands, else 0."""
     from keyturn.cli.screens import status as screen
+    from keyturn.cli.screens.still import frozen
+    from keyturn.cli.still.acts import standing
 
     project = context.project(args)
     state, head, now = _state(args, project), project.head(), context.now()
     step = waits.behind(state, now)
-    what = waits.waiting(state, step, now)
+    what, held = waits.waiting(state, step, now), standing(args, project, state)
+    if held is not None:
+        what = frozen(held, now)
     if args.json:
-        body = {**_status_body(state, what, root=head.root_hex), "copies": project.copies()}
+        body = {**_status_body(state, what, root=head.root_hex), "copies": project.copies(), "freeze": held}
         context.emit_read(project, state, body)
     else:
         sheet = context.sheet()

@@ -334,6 +334,12 @@ def _halt(made: argparse.ArgumentParser) -> None:
     made.add_argument("--drill", action="store_true", help="stop nothing: measure a halt beside what runs")
 
 
+def _still(made: argparse.ArgumentParser, act: str) -> None:
+    from keyturn.cli.still import words
+
+    words.FILL[act](_does(made, "keyturn.cli.still.acts", act))
+
+
 def _incident(made: argparse.ArgumentParser) -> None:
     verbs = _verbs(made)
     _pages(_verb(verbs, "list", "every incident, newest last", LOOKING, "incident_list"))
@@ -352,6 +358,8 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "run": ("run the loop until people are needed", _run),
     "loop": ("govern a loop that others wrote", _loop),
     "halt": ("stop everything now, and prove it", _halt),
+    "freeze": ("hold everything still and look; past its bound it is a halt", lambda made: _still(made, "freeze")),
+    "thaw": ("let what a freeze holds still go on", lambda made: _still(made, "thaw")),
     "resume": ("sign for lifting the halt that stands", lambda made: _person(_does(made, ACTING, "resume"))),
     "dossier": ("the one object that people sign", _dossier),
     "approval": ("a person's signed decision", _approval),

@@ -367,6 +367,25 @@ class LoopResumed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoopFrozen(Event):
+    """Somebody holds everything still, to look, until `until_at` at the latest; what was seen of it is `held`."""
+
+    freeze: str
+    by: str
+    reason: str
+    until_at: Instant
+    held: Document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopThawed(Event):
+    """A person let everything go on before the bound of the freeze."""
+
+    freeze: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentOpened(Event):
     """Something went wrong, opened by what happened; `detected_at` starts only provisional deadlines."""
 
@@ -457,6 +476,8 @@ EVENTS: dict[str, type[Event]] = {
         HaltDrilled,
         SandboxSwept,
         LoopResumed,
+        LoopFrozen,
+        LoopThawed,
         IncidentOpened,
         AwarenessSigned,
         BlobErased,

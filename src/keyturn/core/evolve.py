@@ -24,6 +24,7 @@ from keyturn.core.state import (
     Candidate,
     Dossier,
     Evidence,
+    Freeze,
     Generation,
     Halt,
     Incident,
@@ -320,7 +321,24 @@ def _generation_audited(state: State, event: ev.GenerationAudited) -> State:
 
 
 def _halt_requested(state: State, event: ev.HaltRequested) -> State:
-    return replace(state, halts=(*state.halts, Halt(event.halt, event.by, event.reason, event.at)))
+    halts = (*state.halts, Halt(event.halt, event.by, event.reason, event.at))
+    return replace(state, halts=halts, freezes=_ended(state, event.halt))
+
+
+def _ended(state: State, by: str) -> tuple[Freeze, ...]:
+    """The freezes, with the one that stands ended by this."""
+    return tuple(each if each.ended else replace(each, ended=by) for each in state.freezes)
+
+
+def _loop_frozen(state: State, event: ev.LoopFrozen) -> State:
+    _must(all(each.id != event.freeze for each in state.freezes), event, "twice")
+    freeze = Freeze(event.freeze, event.by, event.reason, event.at, event.until_at)
+    return replace(state, freezes=(*state.freezes, freeze))
+
+
+def _loop_thawed(state: State, event: ev.LoopThawed) -> State:
+    _must(state.freeze is not None and state.freeze.id == event.freeze, event, "for no standing freeze")
+    return replace(state, freezes=_ended(state, event.by))
 
 
 def _halt_settled(state: State, event: ev.HaltProven | ev.HaltUnproven) -> State:
@@ -398,6 +416,8 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, Any], State]] = {
     ev.CandidateShadowed: _candidate_shadowed,
     ev.GenerationAudited: _generation_audited,
     ev.HaltRequested: _halt_requested,
+    ev.LoopFrozen: _loop_frozen,
+    ev.LoopThawed: _loop_thawed,
     ev.HaltProven: _halt_settled,
     ev.HaltUnproven: _halt_settled,
     ev.HaltDrilled: _halt_drilled,

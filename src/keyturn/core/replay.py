@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from keyturn.core import events as ev
+from keyturn.core import freeze as freezes
 from keyturn.core.audit import pace_bound
 from keyturn.core.bounds import findings
 from keyturn.core.candidate import level_of
@@ -186,6 +187,17 @@ def _may_sign(person: Person, public: str, *, demo: bool) -> bool:
     return any(key.public == public and (demo or key.kind != "simulated") for key in person.keys)
 
 
+def _loop_frozen(state: State, event: ev.LoopFrozen) -> Iterator[Check]:
+    why = freezes.unlawful(state, event.by, event.until_at, event.at)
+    yield not why, why
+
+
+def _loop_thawed(state: State, event: ev.LoopThawed) -> Iterator[Check]:
+    if state.freeze is not None:
+        why = freezes.must_stay(state, state.freeze, event.by, event.at)
+        yield not why, why
+
+
 def _incident_opened(state: State, event: ev.IncidentOpened) -> Iterator[Check]:
     demo = state.project is not None and state.project.demo
     yield event.exercise is demo, f"it says exercise: {event.exercise}; a demo: {demo}"
@@ -241,6 +253,8 @@ _CHECKS: Mapping[type[ev.Event], Callable[[State, Any], Iterable[Check]]] = {
     ev.HaltUnproven: halt_settled,
     ev.HaltDrilled: halt_drilled,
     ev.SandboxSwept: sandbox_swept,
+    ev.LoopFrozen: _loop_frozen,
+    ev.LoopThawed: _loop_thawed,
     ev.IncidentOpened: _incident_opened,
     ev.StatusPublished: _status_published,
     ev.CheckpointWitnessed: _checkpoint_witnessed,

@@ -194,6 +194,18 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """What holds everything still, until when at the latest; `ended` says by whom it was let go on, or by what halt."""
+
+    id: str
+    by: str
+    reason: str
+    at: Instant
+    until_at: Instant
+    ended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """What went wrong, and the moments that people signed for it."""
 
@@ -232,6 +244,7 @@ class State:
     revoked: tuple[str, ...] = ()
     halts: tuple[Halt, ...] = ()
     drill: ev.HaltDrilled | None = None
+    freezes: tuple[Freeze, ...] = ()
     incidents: Mapping[str, Incident] = field(default_factory=dict)
     nonces: frozenset[str] = frozenset()
     erased: frozenset[Digest] = frozenset()
@@ -250,6 +263,11 @@ class State:
     def halt(self) -> Halt | None:
         """The first halt that no quorum has lifted yet."""
         return next((halt for halt in self.halts if not halt.resumed), None)
+
+    @property
+    def freeze(self) -> Freeze | None:
+        """The freeze that stands, as far as the log tells."""
+        return next((freeze for freeze in reversed(self.freezes) if not freeze.ended), None)
 
     @property
     def is_witnessed(self) -> bool:

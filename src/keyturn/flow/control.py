@@ -121,7 +121,9 @@ def _asked(ask: Ask, request: Mapping[str, object], connection: socket.socket) -
         return {"state": "refused", "why": str(fault), "help": "", "code": Unavailable.exit_code}
 
 
-def knock(path: Path, *, by: str, reason: str, do: str = "halt") -> Document | None:
+def knock(
+    path: Path, *, by: str, reason: str, do: str = "halt", more: Mapping[str, object] | None = None
+) -> Document | None:
     """Ask the running governor to halt; None when none answers in time, so that the caller must act itself."""
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with door:
@@ -129,7 +131,7 @@ def knock(path: Path, *, by: str, reason: str, do: str = "halt") -> Document | N
         try:
             with _short(path) as name:
                 door.connect(name)
-            door.sendall(json.dumps({"do": do, "by": by, "reason": reason}).encode())
+            door.sendall(json.dumps({**(more or {}), "do": do, "by": by, "reason": reason}).encode())
             if do == "halt":
                 door.recv(1, socket.MSG_PEEK)  # a governor that hangs does not even say that it heard
             door.settimeout(ANSWER_SECONDS)

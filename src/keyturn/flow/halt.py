@@ -63,7 +63,7 @@ def act(
     `keep` takes what a person typed out of both, and leaves a reference; without it `reason` is none of their words.
     """
     first = halter.halt_all(_UNREAD if keep else reason)
-    why = _kept(keep, reason) if keep else reason
+    why = kept(keep, reason) if keep else reason
     # A crash from here on leaves the latch: nothing is launched, and the next start records the halt.
     unlatched = _latch(latch, f"{name or _name()} {by}: {why}")
     second = halter.halt_all(why)  # whatever was being launched while the latch was being set
@@ -117,7 +117,7 @@ def unseen(receipt: ev.Document, what: str, *, proven: bool = False) -> ev.Docum
     return {**receipt, "state": receipt.get("state") if proven else "UNPROVEN", "unknown": unknown}
 
 
-def _kept(keep: Callable[[bytes], str], reason: str) -> str:
+def kept(keep: Callable[[bytes], str], reason: str) -> str:
     """The reference to what somebody typed; what cannot be kept is given up, because a halt waits for no disk."""
     try:
         return keep(reason[:REASON_MAX].encode("utf-8", "replace")) if reason.strip() else ""

@@ -265,7 +265,19 @@ class Latch(Protocol):
         """Why it is set, or None."""
 
     def guard(self) -> AbstractContextManager[None]:
-        """Hold the lock under which a launch or a permit looks at the latch; raises `Interrupted` when it is set."""
+        """Hold the lock under which a launch or a permit looks at the latch; raises `Interrupted` when it is set.
+
+        Raises `HeldStill` where nothing may begin because everything is held still.
+        """
+
+    def freeze(self, text: str) -> None:
+        """Set and sync the mark of a freeze; raises `Conflict` where a halt is latched or another mark stands."""
+
+    def thaw(self) -> None:
+        """Remove the mark of a freeze. A halt that is latched removes it as well."""
+
+    def frozen(self) -> str | None:
+        """What the mark of a freeze says, or None."""
 
 
 class Store(Protocol):
@@ -273,6 +285,10 @@ class Store(Protocol):
 
     def leaves(self, start: int, end: int) -> Iterator[bytes]:
         """The exact bytes of the leaves from `start` up to, not including, `end`."""
+
+
+class HeldStill(Exception):
+    """Everything is held still, so nothing begins; once it goes on, the same may be tried again."""
 
 
 class Interrupted(Exception):

@@ -9,9 +9,9 @@ from keyturn.core.agenda import Step, next_step
 from keyturn.core.errors import Conflict, Unavailable, invariant
 from keyturn.core.lawful.gates import SHADOW
 from keyturn.core.state import State
-from keyturn.flow import dossier, halt, improve, permit, project, trial, warrant
+from keyturn.flow import dossier, freeze, halt, improve, permit, project, trial, warrant
 from keyturn.flow.governor import Governor
-from keyturn.flow.ports import Interrupted
+from keyturn.flow.ports import HeldStill, Interrupted
 
 STOPS = (agenda.Hold, agenda.AwaitAudit, agenda.AwaitWarrant, agenda.Halted)
 """The steps at which the governor can only wait."""
@@ -34,6 +34,8 @@ def run(
     governor.log.sign_published()
     while True:
         governor.log.refresh()
+        if freeze.wait(governor):
+            continue
         step = next_step(governor.state, governor.log.now())
         if isinstance(step, STOPS) or stop(step):
             return step
@@ -44,8 +46,8 @@ def run(
             continue
         try:
             _act(governor, step, founder)
-        except Conflict:
-            continue  # somebody else wrote: read again, decide again
+        except (Conflict, HeldStill):
+            continue  # somebody else wrote, or holds everything still: read again, decide again
         except Interrupted:
             halt.trace(governor)  # a halt was recorded, or is about to be: the agenda will say
         except Unavailable:

@@ -17,10 +17,11 @@ from keyturn.core.finding import Finding, Request
 from keyturn.core.lawful.gates import SHADOW
 from keyturn.core.state import Candidate, Generation, State
 from keyturn.core.terms import NO_DIGEST
+from keyturn.flow import freeze
 from keyturn.flow.governor import Governor
 from keyturn.flow.halt import record_latched, trace
 from keyturn.flow.improve import improve
-from keyturn.flow.ports import Interrupted
+from keyturn.flow.ports import HeldStill, Interrupted
 from keyturn.flow.trial import try_
 
 
@@ -30,10 +31,12 @@ def run_shadow(governor: Governor, *, candidates: int = 1) -> Step:
     governor.log.sign_published()
     made = 0
     while made < candidates and governor.log.refresh().halt is None:
+        if freeze.wait(governor):
+            continue
         try:
             _one(governor)
-        except Conflict:
-            continue  # somebody else wrote: read again, go on where the log says
+        except (Conflict, HeldStill):
+            continue  # somebody else wrote, or holds everything still: read again, go on where the log says
         except Interrupted:
             trace(governor)
         else:

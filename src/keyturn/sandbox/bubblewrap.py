@@ -27,6 +27,8 @@ from keyturn.sandbox.cell import Cell, Ends, process_namespace
 from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes, remove
 from keyturn.sandbox.command import OWN_USERS, check, init_config, launch_request
 from keyturn.sandbox.decoys import Decoys
+from keyturn.sandbox.freezing.freezer import Freezer
+from keyturn.sandbox.freezing.held import Held, Look
 from keyturn.sandbox.launching.launcher import PARK_SECONDS_MAX, Launcher
 from keyturn.sandbox.port import Capabilities, Receipt, Runtime, Spec
 from keyturn.sandbox.proof import Target, exited, stop
@@ -56,6 +58,7 @@ class Bubblewrap:
         self._layout: Layout | None = None
         self._capabilities: Capabilities | None = None
         self._program = ""
+        self._freezer = Freezer(self._root, lambda: list(self._live.values()))
 
     # -- what there is
 
@@ -66,6 +69,9 @@ class Bubblewrap:
             if self._layout.root is not None:
                 self._kill_fd = os.open(self._layout.root / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
         return self._layout
+
+    def _root(self) -> Path | None:
+        return self._layout.root if self._layout is not None else None
 
     def runtime(self, name: str = "python-numpy") -> Runtime:
         """The runtime of that name."""
@@ -97,7 +103,11 @@ class Bubblewrap:
     # -- launching
 
     def prepare(self, spec: Spec) -> BubblewrapParked:
-        """Build a sandbox and park its init."""
+        """Build a sandbox and park its init; waits while everything is held still."""
+        with self._freezer.launching():
+            return self._prepare(spec)
+
+    def _prepare(self, spec: Spec) -> BubblewrapParked:
         check(spec)
         program, layout, halts = self.program(), self.layout(), self._halts
         name = f"{spec.purpose}-{secrets.token_hex(6)}"
@@ -209,7 +219,20 @@ class Bubblewrap:
         alive = (lambda: processes(root)) if root is not None else list[int]
         receipt = stop(Target(_scope(cells), self._kill_all, inits, asked, alive, lambda: self._behind(also)), why)
         self._remember(receipt, root)
+        self._freezer.end()
         return receipt
+
+    def freeze(self, seconds: float) -> Held:
+        """Hold every live sandbox still."""
+        return self._freezer.freeze(seconds)
+
+    def thaw(self) -> None:
+        """Let every one go on."""
+        self._freezer.thaw()
+
+    def look(self) -> tuple[Look, ...]:
+        """What lives now."""
+        return self._freezer.look()
 
     def _remember(self, receipt: Receipt, root: Path | None) -> None:
         """Without a cgroup, what was not proven once stays unproven until the machine has started anew."""
@@ -245,6 +268,7 @@ class Bubblewrap:
         )
         receipt = stop(target, "start")
         self._remember(receipt, layout.root)
+        self._freezer.end()  # an earlier governor may have died while all was held still
         self._tidy(layout)
         whereabouts.forget(self.run_root, others)
         return receipt
@@ -263,6 +287,8 @@ class Bubblewrap:
         """Halt what is live and give everything back."""
         for cell in list(self._live.values()):
             cell.close()
+        if self._layout is not None:
+            self._freezer.end()
         self._launcher.close()
         if self._kill_fd >= 0:
             os.close(self._kill_fd)

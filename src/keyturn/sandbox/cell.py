@@ -21,6 +21,7 @@ from keyturn.core.errors import Unavailable
 from keyturn.sandbox.attest import status_of
 from keyturn.sandbox.cgroups import Leaf
 from keyturn.sandbox.decoys import Decoys
+from keyturn.sandbox.freezing.clock import subject_time
 from keyturn.sandbox.port import Receipt, Spec
 from keyturn.sandbox.proof import Target, boottime, exited, stop
 
@@ -110,6 +111,10 @@ class Cell:
         self.id, self.spec, self.leaf, self.ends, self.decoys, self.folder = id, spec, leaf, ends, decoys, folder
         self._done = done
         self._lock = threading.Lock()
+        self._voice = threading.Lock()
+        self.held = self.ready_to_hold = False
+        self.idle = True
+        self.born = boottime()
         self.closed = False
         self.halted = False
         self.word: dict[str, object] | None = None
@@ -130,10 +135,24 @@ class Cell:
     # -- the lease
 
     def renew(self) -> None:
-        """Say *renew*; a sandbox that is gone cannot hear it, which `hear` then sees."""
-        with contextlib.suppress(OSError):
-            self.ends.lease.send(b"R", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            self.renewed = boottime()
+        """Say *renew*; a sandbox that is gone cannot hear it, which `hear` then sees, and one held still needs none."""
+        with self._voice, contextlib.suppress(OSError):
+            if not self.held:
+                self.ends.lease.send(b"R", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                self.renewed = boottime()
+
+    def announce(self, milliseconds: int) -> None:
+        """Say *freeze*, for so long at the most; `ready_to_hold` once init has answered. Nothing follows but *thaw*."""
+        with self._voice, contextlib.suppress(OSError):
+            self.held, self.ready_to_hold = True, False
+            self.ends.lease.send(b"F%d" % milliseconds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def go_on(self) -> None:
+        """Say *thaw*, which waits for init until it can hear again."""
+        with self._voice, contextlib.suppress(OSError):
+            if self.held:
+                self.ends.lease.send(b"T", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self.held = False
 
     def hear(self) -> None:
         """Take in what init says: the main process has ended, or it goes, and why."""
@@ -148,6 +167,8 @@ class Cell:
                 self.word = json.loads(word[1:])
             elif word == b"D":
                 self.cleared = True
+            elif word == b"H":
+                self.ready_to_hold = True
             elif word[:1] == b"X":
                 self.last_words = word[1:].decode()
             elif not word:
@@ -198,7 +219,7 @@ class Cell:
             if self.closed:
                 return False
             self.ends.stdin, self.ends.stdout, self.ends.stderr = new
-        self.word, self.diagnostics, self.said_bytes = None, b"", 0
+        self.word, self.diagnostics, self.said_bytes, self.idle = None, b"", 0, True
         self.served += 1
         return True
 
@@ -314,15 +335,15 @@ def may_serve(cell: Cell) -> bool:
 
 def clear(cell: Cell) -> None:
     """End whatever is left of a program, and see that nothing is."""
-    until = boottime() + CLEAR_SECONDS_MAX
+    until = subject_time() + CLEAR_SECONDS_MAX
     cell.cleared = False
     _say(cell, b"K")
     poll = select.poll()
     poll.register(cell.ends.lease.fileno(), select.POLLIN)
     while not cell.cleared:
-        if cell.silent or boottime() > until:
+        if cell.silent or subject_time() > until:
             raise _doubt("init did not clear it")
-        poll.poll(max(1.0, (until - boottime()) * 1000))
+        poll.poll(max(1.0, (until - subject_time()) * 1000))
         cell.hear()
     cell.drain()
     if not may_serve(cell) or cell.leaf.out_of_memory():
@@ -355,6 +376,8 @@ def restart(cell: Cell) -> None:
 
 
 def _say(cell: Cell, word: bytes, fds: list[int] | None = None) -> None:
+    if cell.held:
+        raise _doubt("it is held still")
     try:
         socket.send_fds(cell.ends.lease, [word], fds or [], socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
     except OSError as error:

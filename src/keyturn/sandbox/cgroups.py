@@ -167,6 +167,16 @@ def populated(folder: Path) -> bool:
     return words[words.index("populated") + 1] != "0"
 
 
+def hold_still(folder: Path, *, still: bool) -> bool:
+    """Have the kernel hold every process in the cgroup and below still, or let go; False where it refuses."""
+    return _write(folder / "cgroup.freeze", "1" if still else "0")
+
+
+def is_still(folder: Path) -> bool:
+    """Whether the kernel says that every process in the cgroup is held still."""
+    return _key(_read(folder / "cgroup.events"), "frozen") == 1
+
+
 def processes(folder: Path) -> list[int]:
     """Every process in the cgroup and below."""
     found = [int(word) for word in _read(folder / "cgroup.procs").split()]
@@ -260,11 +270,6 @@ class Leaf:
             return self.kill_fd >= 0 and os.write(self.kill_fd, b"1") == 1
         except OSError:
             return False
-
-    def freeze(self, *, still: bool) -> None:
-        """Hold every process still, or let them run on."""
-        if self.folder is None or not _write(self.folder / "cgroup.freeze", "1" if still else "0"):
-            raise Unavailable("this sandbox has no cgroup that could be frozen", help="see `keyturn doctor`")
 
     def processes(self) -> list[int]:
         """Every process in it."""

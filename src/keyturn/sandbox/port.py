@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from keyturn.core.terms import Digest, Instant, Json, Tier
+from keyturn.sandbox.freezing.held import Held, Look
 
 Purpose = Literal["improve", "answer", "drill"]
 Reason = Literal["exited", "wall", "lease", "halted", "memory", "lost"]
@@ -286,14 +287,6 @@ class Running(Protocol):
         """
         ...
 
-    def freeze(self) -> None:
-        """Hold every process still, so that one can look; a lease not renewed meanwhile kills at the thaw."""
-        ...
-
-    def thaw(self) -> None:
-        """Let a frozen sandbox run on."""
-        ...
-
     def kill(self) -> None:
         """Write the kill and do not wait; `gone` says when nothing of the subject lives, `halt` proves all of it."""
         ...
@@ -352,7 +345,6 @@ class Parked(Protocol):
 
     def go(self) -> Running:
         """Let the subject start. Raises `Unavailable` when the sandbox is gone or a halt came in between."""
-        ...
 
     def halt(self, why: str) -> Receipt:
         """As in `Running`."""
@@ -389,6 +381,15 @@ class Backend(Protocol):
 
     def may_kill(self) -> str:
         """Why the kill of everything could not be written now; empty where it could. Nothing is killed."""
+
+    def freeze(self, seconds: float) -> Held:
+        """Hold all that lives still; after so many seconds nothing goes on any more. Launches wait meanwhile."""
+
+    def thaw(self) -> None:
+        """Let all of it go on; raises `Conflict` or `Unavailable` where it does not, and only a halt is left then."""
+
+    def look(self) -> tuple[Look, ...]:
+        """What lives now."""
 
     def sweep(self, also: Callable[[], None] = lambda: None) -> Receipt:
         """Kill and receipt what an earlier governor left alive in our own cgroup, and only there; remove its traces.

@@ -18,8 +18,8 @@ from keyturn.sandbox.attest import Subject, attest
 from keyturn.sandbox.cell import READ_BYTES, Cell, can_act, clear, lives, may_serve, restart, standing
 from keyturn.sandbox.collect import collect
 from keyturn.sandbox.command import INIT_SPARE_MS
+from keyturn.sandbox.freezing.clock import subject_time
 from keyturn.sandbox.port import CLAIM, Attestation, Collected, DecoyOpened, Exit, Reason, Receipt
-from keyturn.sandbox.proof import boottime
 
 
 class BubblewrapParked:
@@ -43,6 +43,7 @@ class BubblewrapParked:
         if self._cell.closed or not self._may_go() or not self._cell.tick():
             self.close()
             raise Unavailable("the parked sandbox was stopped before it started", help="prepare a new one")
+        self._cell.idle = self._cell.spec.waits
         try:
             self._cell.ends.lease.send(b"G", socket.MSG_NOSIGNAL)
         except OSError as error:
@@ -65,7 +66,7 @@ class BubblewrapRunning:
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
-        self._started = boottime()
+        self._started = subject_time()
         self._wall = cell.spec.limits.wall_seconds
         self._ours: frozenset[int] | None = None
         self._cpu_before = 0.0
@@ -93,11 +94,12 @@ class BubblewrapRunning:
         self._ours, self._cpu_before = cell.subjects(), cell.leaf.cpu_seconds() or 0.0
         if may_serve(cell):
             self._prepare()
+        cell.idle = False
         try:
             cell.ends.lease.send(b"B%d" % (self._wall * 1000 + INIT_SPARE_MS), socket.MSG_NOSIGNAL)
         except OSError as error:
             raise Unavailable("the waiting sandbox has ended", help="take another one") from error
-        self._started = boottime()
+        self._started = subject_time()
 
     def _prepare(self) -> None:
         """Note all that must be known for a sandbox to serve again."""
@@ -145,16 +147,16 @@ class BubblewrapRunning:
         poll.register(self.wake_fd, select.POLLIN)
         while True:
             alive = self.tick()
-            left = min(until - boottime(), self._cell.spec.lease_seconds / 3)
+            left = min(until - subject_time(), self._cell.spec.lease_seconds / 3)
             ready = dict(poll.poll(max(0.0, left if alive else 0.0) * 1000))
             if fd in ready:
                 return True
-            if not alive or boottime() >= until:
+            if not alive or subject_time() >= until:
                 return False
 
     def send(self, data: bytes, timeout: float) -> None:
         """Write all of `data` to the subject."""
-        until, view = boottime() + timeout, memoryview(data)
+        until, view = subject_time() + timeout, memoryview(data)
         while view:
             if not self._pause(until, self.stdin_fd, select.POLLOUT):
                 raise Unavailable(f"the subject did not read within {timeout} seconds", help="see its diagnostics")
@@ -167,7 +169,7 @@ class BubblewrapRunning:
 
     def receive(self, timeout: float) -> bytes:
         """Read what the subject wrote."""
-        if not self._pause(boottime() + timeout, self.stdout_fd, select.POLLIN):
+        if not self._pause(subject_time() + timeout, self.stdout_fd, select.POLLIN):
             if not self._cell.tick():
                 return b""
             raise Unavailable(f"the subject wrote nothing within {timeout} seconds", help="see its diagnostics")
@@ -185,21 +187,21 @@ class BubblewrapRunning:
         if self._exit is not None:
             return self._exit
         wall = self._started + self._wall
-        until = wall if timeout is None else min(wall, boottime() + timeout)
+        until = wall if timeout is None else min(wall, subject_time() + timeout)
         over = False
         while self._cell.tick() and not over:
             if on_tick is not None and not on_tick():
                 self._cell.halted = True
                 break
-            over = boottime() >= until
-            self._watch.poll(max(0.0, min(self._cell.spec.lease_seconds / 3, until - boottime())))
+            over = subject_time() >= until
+            self._watch.poll(max(0.0, min(self._cell.spec.lease_seconds / 3, until - subject_time())))
         self._exit = self._finish(over=over)
         return self._exit
 
     def _finish(self, *, over: bool) -> Exit:
         """Kill what is left, look until it is gone, and say how it ended."""
         cell = self._cell
-        took = boottime() - self._started
+        took = subject_time() - self._started
         left = cell.left_running() if cell.word is not None and not cell.silent else 0
         self._receipt = cell.stop("the run is over")
         cell.hear()
@@ -259,14 +261,6 @@ class BubblewrapRunning:
             raise Unavailable("this sandbox has no folder `/out`", help="ask for it with `out=True`")
         return collect(self._cell.ends.out, declared, also)
 
-    def freeze(self) -> None:
-        """Hold the subject still."""
-        self._cell.leaf.freeze(still=True)
-
-    def thaw(self) -> None:
-        """Let it run on."""
-        self._cell.leaf.freeze(still=False)
-
     def kill(self) -> None:
         """Write the kill and do not wait."""
         self._cell.kill()
@@ -311,7 +305,7 @@ class BubblewrapRunning:
         if self._exit is not None:
             return self._exit
         self._cell.hear()
-        return self._seen(left=self._left, took=boottime() - self._started, over=False)
+        return self._seen(left=self._left, took=subject_time() - self._started, over=False)
 
     def halt(self, why: str) -> Receipt:
         """Stop it now, from any thread, and prove it."""

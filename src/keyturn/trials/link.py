@@ -153,3 +153,5 @@ class Link:
                 raise LinkBroken(Fault.LATE)
             if poll.poll(1000.0 * min(TICK_SECONDS, deadline - now)):
                 return
+            self._ticked_at = self._clock()
+            self._on_tick()  # here too, because a subject's clock may stand still

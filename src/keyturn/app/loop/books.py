@@ -17,7 +17,7 @@ from keyturn.core.programs import ADMITTED, MISCONDUCT, REFUSED
 from keyturn.core.terms import Digest
 from keyturn.flow.ports import Alarm, Batch, Judged, Leave
 from keyturn.ledger.shelf import Shelf
-from keyturn.sandbox.proof import boottime
+from keyturn.sandbox.freezing.clock import subject_time
 
 FLUSH_SECONDS = 5.0
 """How long a judged program may wait for its batch."""
@@ -57,7 +57,7 @@ class Books:
     logged: Used = field(default_factory=Used)
     granted: int = 0
     batches: int = 0
-    counted_from: float = field(default_factory=boottime)
+    counted_from: float = field(default_factory=subject_time)
     first_at: float = 0.0
 
     @property
@@ -67,7 +67,7 @@ class Books:
 
     def open(self) -> None:
         """Charge what a crash may have kept from the log; then say, where it is not plain, that programs run again."""
-        self.counted_from = boottime()
+        self.counted_from = subject_time()
         if not self.leave.resumed:
             return
         lost = self.loop.batch if self.leave.open_batch else 0
@@ -114,7 +114,7 @@ class Books:
 
     def _charge(self, more: Used) -> None:
         self.usage += more
-        self.first_at = self.first_at or boottime()
+        self.first_at = self.first_at or subject_time()
 
     def knows(self, program: Digest) -> bool:
         """Whether this program was judged in this step, so far as it is known here."""
@@ -140,7 +140,7 @@ class Books:
         if before is None or not before.misconduct:
             self.verdicts[program] = verdict
         self.alarms += alarms
-        self.first_at = self.first_at or boottime()
+        self.first_at = self.first_at or subject_time()
         if len(self.rows) >= self.loop.batch:
             self.flush()
 
@@ -167,10 +167,10 @@ class Books:
 
     def _unlogged(self) -> Used:
         """What was used since the last batch."""
-        return self.usage + Used(programs=len(self.rows), wall_seconds=boottime() - self.counted_from)
+        return self.usage + Used(programs=len(self.rows), wall_seconds=subject_time() - self.counted_from)
 
     def _log(self, batch: Batch) -> None:
-        self.counted_from = boottime()
+        self.counted_from = subject_time()
         self.logged += batch.used
         self.on_programs(batch)
 

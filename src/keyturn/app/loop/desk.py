@@ -16,7 +16,7 @@ from keyturn.core.finding import Finding
 from keyturn.core.programs import MISCONDUCT
 from keyturn.core.terms import Digest, Json
 from keyturn.flow.ports import Improved
-from keyturn.sandbox.proof import boottime
+from keyturn.sandbox.freezing.clock import subject_time
 
 PROPOSED, ENDED, LEFT = "proposed", "ended", "loop-gone"
 
@@ -183,7 +183,7 @@ class Desk:
         step = self.step
         if step.stopped:
             return
-        took = boottime() - step.began_at
+        took = subject_time() - step.began_at
         step.ending = Improved(outcome, detail, step.cpu_seconds, took, 0, b"", files or {}, claim)
         step.stop(word)
 

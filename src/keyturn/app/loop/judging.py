@@ -89,6 +89,8 @@ def _seen(seat: Seat, decoys: tuple[str, ...]) -> dict[str, Json]:
         "evaluator": {"metrics": dict(said.metrics), "reasons": [*said.reasons], "fault": said.fault},
         "signals": [*said.signals],
     }
+    if seat.held_seconds > 0:
+        body["held_still_seconds"] = round(seat.held_seconds, 3)
     if exit is not None:
         body["exit"] = {"code": exit.code, "signal": exit.signal}
         body["used"] = {

@@ -13,8 +13,8 @@ from keyturn.core.admission import ALIVE
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Digest, Json
 from keyturn.flow.ports import Attested
+from keyturn.sandbox.freezing.clock import CLOCK, subject_time
 from keyturn.sandbox.port import Exit, Running
-from keyturn.sandbox.proof import boottime
 from keyturn.wire import canonical
 from keyturn.wire.digest import sha256
 from keyturn.wire.frames import encode_frame
@@ -64,7 +64,8 @@ class Seat:
     seconds: float
     going_in: memoryview
     findings: tuple[Finding, ...] = ()
-    began_at: float = field(default_factory=boottime)
+    began_at: float = field(default_factory=subject_time)
+    held_before: float = field(default_factory=CLOCK.lost_seconds)
     ended: str = ""
     ended_at: float = 0.0
     beyond: int = 0
@@ -76,6 +77,11 @@ class Seat:
     def until(self) -> float:
         """When its time is up: first the program's, then that of whoever still has to say what it saw."""
         return self.ended_at + REPORT_SECONDS if self.ended else self.began_at + self.seconds
+
+    @property
+    def held_seconds(self) -> float:
+        """For how long it was held still in its time, which its evaluator may have counted as its own."""
+        return CLOCK.lost_seconds() - self.held_before
 
     def feed(self) -> bool:
         """Write on what goes in; true once the runner has all of it."""
@@ -97,14 +103,14 @@ class Seat:
             self.stop("decoy")
         elif not alive:
             self.stop("ended")
-        elif boottime() >= self.until:
+        elif subject_time() >= self.until:
             self.stop("wall")
 
     def stop(self, why: str) -> None:
         """Count what lives in it and write the kill; what it did is final once it is `gone`."""
         if self.ended:
             return
-        self.ended, self.ended_at = why, boottime()
+        self.ended, self.ended_at = why, subject_time()
         self.beyond = self.running.beyond()
         if self.spotless():
             self.running.spare()

@@ -24,7 +24,8 @@ from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Digest, Json
 from keyturn.flow.ports import Attested, Improved, Interrupted, OnAttested
-from keyturn.sandbox.proof import PROOF_SECONDS_MAX, boottime
+from keyturn.sandbox.freezing.clock import subject_time
+from keyturn.sandbox.proof import PROOF_SECONDS_MAX
 from keyturn.wire import canonical
 from keyturn.wire.digest import sha256
 
@@ -69,7 +70,7 @@ class Step:
     ending: Improved | None = None
     told: bool = False
     cpu_seconds: float = 0.0
-    began_at: float = field(default_factory=boottime)
+    began_at: float = field(default_factory=subject_time)
     beat_at: float = 0.0
     fill_at: float = 0.0
 
@@ -123,7 +124,7 @@ class Step:
     def _turn(self) -> None:
         self.door.turn(self._patience())
         self.sealed.check_halted()
-        now = boottime()
+        now = subject_time()
         if now >= self.beat_at:
             self.beat_at = now + self.beat_seconds
             self._beat()
@@ -137,7 +138,7 @@ class Step:
 
     def _patience(self) -> float:
         """For how long nothing need be done, as far as is known."""
-        now = boottime()
+        now = subject_time()
         moments = [self.beat_at, *(seat.until for seat in self.seats)]
         moments += [moment for moment in (self.books.due_at(), self.reader.tick()) if moment is not None]
         dying = [now - seat.ended_at for seat in self.seats if seat.ended and seat.exit is None]
@@ -168,7 +169,7 @@ class Step:
         try:
             while self.seats:
                 for seat in list(self.seats):
-                    self._mind(seat, boottime())
+                    self._mind(seat, subject_time())
                 time.sleep(DYING_SECONDS)
             self.books.flush(closing=True)
         except (KeyturnError, Interrupted):
@@ -197,7 +198,7 @@ class Step:
 
     def _fill(self) -> None:
         """Make up for the sandboxes that were taken, at once where somebody waits."""
-        now, wanted = boottime(), min(len(self.waiting), self.books.loop.batch)
+        now, wanted = subject_time(), min(len(self.waiting), self.books.loop.batch)
         coming_back = sum(not seat.ended or seat.spotless() for seat in self.seats)
         if self.stopped or not self.pool.lacks(wanted, coming_back):
             self.fill_at = 0.0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from keyturn.app.operating import opening
 from keyturn.app.operating.asked import Asks
+from keyturn.app.operating.freezing import Freezing
 from keyturn.app.operating.listening import listening
 from keyturn.app.operating.operation import read
 from keyturn.app.policies import policy_of
@@ -86,9 +87,11 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
             tell=tell,
         )
         _tell_what_was_left(governor, sealed.left)
-        asks = Asks(project, sealed, latch, policy_of(log.state))
+        asks, freezing = Asks(project, sealed, latch, policy_of(log.state)), Freezing(project, sealed, latch, halt_now)
+        stack.callback(freezing.close)
         stack.enter_context(sealed.copies.attending(asks.lease_seconds, asks.revoked))
-        stack.enter_context(ControlDoor(project.home / "control.sock", halt_now, asks.by_name()))
+        doors = {**asks.by_name(), **freezing.by_name()}
+        stack.enter_context(ControlDoor(project.home / "control.sock", halt_now, doors))
         if term:
             stack.enter_context(listening(project, governor))
         for blob in make_good(log, blobs):

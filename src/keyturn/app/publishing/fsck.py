@@ -100,7 +100,7 @@ def _shrunk(store: LogStore, seen: Seen) -> tuple[Problem, ...]:
 
 def _waiting(home: Path) -> frozenset[Digest]:
     """The blobs that the latch of a halt or a waiting signature names before any entry does."""
-    places = [home / "halt.latch", *(home / WAITING).glob("*/*")]
+    places = [home / "halt.latch", home / "freeze.mark", *(home / WAITING).glob("*/*")]
     texts = (_text(place) for place in places if place.is_file() and not place.is_symlink())
     return frozenset(Digest(each) for text in texts for each in REFERENCE.findall(text))
 

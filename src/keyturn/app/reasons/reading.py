@@ -79,6 +79,7 @@ class Reader:
             dossiers={name: self._dossier(each) for name, each in state.dossiers.items()},
             candidates={name: self._candidate(each) for name, each in state.candidates.items()},
             halts=tuple(self._halt(each) for each in state.halts),
+            freezes=tuple(replace(each, reason=self.text(each.reason)) for each in state.freezes),
             incidents={name: self._incident(each) for name, each in state.incidents.items()},
         )
 

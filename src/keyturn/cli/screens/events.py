@@ -48,6 +48,8 @@ WORDS: Final[Mapping[type[ev.Event], Callable[[Any], str]]] = {
     ev.HaltDrilled: lambda e: f"by {e.by}: {e.receipt.get('state')}, {count(e.daemons, 'daemon')}",
     ev.SandboxSwept: lambda e: f"{e.receipt.get('processes_before')} processes, {e.receipt.get('state')}",
     ev.LoopResumed: lambda e: f"{e.halt} lifted by the quorum of {short(e.dossier)}",
+    ev.LoopFrozen: lambda e: f"{e.freeze} by {e.by} until {utc(e.until_at)}, {e.held.get('state')}: {e.reason}",
+    ev.LoopThawed: lambda e: f"{e.freeze} let go on by {e.by}",
     ev.IncidentOpened: lambda e: f"{e.incident} {e.kind}{' EXERCISE' if e.exercise else ''}: {e.summary}",
     ev.AwarenessSigned: lambda e: f"{e.person} for {e.incident}: {e.moment} is {utc(e.moment_at)}",
     ev.BlobErased: lambda e: f"{short(e.blob)} by the quorum of {short(e.dossier)}: {e.reason}",

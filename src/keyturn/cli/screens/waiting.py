@@ -18,7 +18,7 @@ from keyturn.core.policy import Policy
 from keyturn.core.state import Dossier, State
 from keyturn.core.terms import Gate, Instant
 
-TONES = {"HELD": "yellow", "HALTED": "red", "RUNNING?": "green", "READY": "green"}
+TONES = {"HELD": "yellow", "HALTED": "red", "FROZEN": "cyan", "RUNNING?": "green", "READY": "green"}
 RUN_THE_LOOP = "keyturn openevolve run FOLDER"
 
 

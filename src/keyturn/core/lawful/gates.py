@@ -228,6 +228,7 @@ def candidate_released(state: State, event: ev.CandidateReleased) -> Iterator[Ch
     permit, lineage = state.permits.get(event.permit), state.lineage
     yield same_lineage(state, event.lineage)
     yield state.halt is None, "it was released while a halt stood"
+    yield state.freeze is None, "it was released while everything was held still"
     if permit is None or lineage is None:
         yield False, "it was released without a permit"
         return

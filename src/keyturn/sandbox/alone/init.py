@@ -72,6 +72,15 @@ def set_timer(fd: int, milliseconds: int) -> None:
         raise OSError(ctypes.get_errno(), "timerfd_settime failed")
 
 
+def timer_left(fd: int) -> int:
+    """How many milliseconds are left until the timer fires; 0 where it is not set."""
+    value = ctypes.create_string_buffer(32)
+    if libc.timerfd_gettime(fd, value):
+        raise OSError(ctypes.get_errno(), "timerfd_gettime failed")
+    seconds, nanoseconds = struct.unpack("qqqq", value.raw)[2:]
+    return int(seconds * 1000 + -(-nanoseconds // 1_000_000))
+
+
 def landlock_abi() -> int:
     """The Landlock interface of this kernel; 0 where there is none."""
     try:
@@ -228,6 +237,8 @@ class Init:
         self.told = False
         self.runner: types.ModuleType | None = None
         self.places: dict[str, tuple[int, ...]] = {}
+        self.held_until = 0.0
+        self.wall_left = 0
 
     def milliseconds(self, name: str) -> int:
         """A length from the config."""
@@ -285,6 +296,28 @@ class Init:
         self.main = 0
         self.lease.send(b"D")
 
+    def hold(self, milliseconds: int) -> None:
+        """Expect to be held still, for so long at the most; what runs on instead has the lease that it has now."""
+        self.held_until = time.clock_gettime(time.CLOCK_BOOTTIME) + milliseconds / 1000
+        self.wall_left = timer_left(self.wall)
+        if select.select([self.wall], [], [], 0)[0]:  # it fired while the word was on its way
+            raise Ended("wall")
+        set_timer(self.wall, 0)
+        set_timer(self.heartbeat, self.milliseconds("lease_ms"))
+        self.lease.send(b"H")
+
+    def go_on(self) -> None:
+        """Go on only where the word for it lies there already, and in time; raises `Ended` for everything else."""
+        try:
+            word = self.lease.recv(16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            word = b""
+        if word != b"T" or time.clock_gettime(time.CLOCK_BOOTTIME) > self.held_until:
+            raise Ended("lease")
+        set_timer(self.heartbeat, self.milliseconds("lease_ms"))
+        set_timer(self.wall, self.wall_left)
+        self.held_until, self.wall_left = 0.0, 0
+
     def heed(self, word: bytes, fds: list[int]) -> None:
         """Do what the governor says."""
         waits, serves = self.config["waits"], self.config["serves"]
@@ -301,6 +334,9 @@ class Init:
             self.clear()
         elif word == b"N" and not self.main and self.runner is not None and len(fds) == len(STDIO_FDS):
             self.start(tuple(fds))
+        elif word[:1] == b"F":
+            self.hold(int(word[1:]))
+            return
         elif word != b"R":
             raise Ended("closed")
         set_timer(self.heartbeat, self.milliseconds("lease_ms"))
@@ -314,6 +350,9 @@ class Init:
             poll.register(fd, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll()}
+            if self.held_until and ready & {self.lease.fileno(), self.heartbeat}:
+                self.go_on()
+                continue
             if self.heartbeat in ready or self.wall in ready:
                 raise Ended("lease" if self.heartbeat in ready else "wall")
             if self.wake.fileno() in ready:
