@@ -343,8 +343,8 @@ def _improved(policy: Policy, running: Running, ended: Exit) -> Improved:
 def _outcome(ended: Exit) -> tuple[str, str]:
     if ended.decoys:
         return "tripped", f"the decoy `{ended.decoys[0].name}` was {ended.decoys[0].how}"
-    if ended.reason in ("wall", "memory"):
-        what = "its time" if ended.reason == "wall" else "its memory"
+    what = {"wall": "its time", "memory": "its memory", "cpu": "its processor time"}.get(ended.reason)
+    if what is not None:
         return "overran", f"the step used up {what} and was stopped"
     if ended.code != 0:
         how = f"code {ended.code}" if ended.code is not None else f"signal {ended.signal}"

@@ -143,6 +143,16 @@ class Bubblewrap:
             found.append("user: the subject runs as the governor's own host user")
         return tuple(found)
 
+    def _lacking(self, spec: Spec, word: dict[str, object]) -> tuple[str, ...]:
+        """What this spec asks for that no kernel here gives, or that nobody can prove."""
+        layout = self.layout()
+        found = [] if word["landlock_abi"] else ["landlock: this kernel has none"]
+        if spec.limits.cpus is not None and "cpu" not in layout.controllers and "cpu" not in layout.v1:
+            found.append("cpu: no cgroup limits `cpu`, so only each process's own processor time is bounded")
+        if spec.devices:
+            found.append("devices: the halt of a device is not proven")
+        return tuple(found)
+
     def capabilities(self) -> Capabilities:
         """What this machine enforces, found out by launching a probe."""
         if self._capabilities is None:
@@ -165,7 +175,8 @@ class Bubblewrap:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             decoys = Decoys(folder / "decoys", spec.decoys, user or None)
             most = spec.limits.processes_max + OUR_PROCESSES
-            leaf = Leaf.make(layout, name, memory_bytes=spec.limits.memory_bytes, processes_max=most)
+            memory, cpus = spec.limits.memory_bytes, spec.limits.cpus
+            leaf = Leaf.make(layout, name, memory_bytes=memory, processes_max=most, cpus=cpus)
             undo.callback(leaf.remove)
             ends, theirs = _open_ends(spec)
             undo.pop_all()
@@ -207,7 +218,7 @@ class Bubblewrap:
         subject = Subject(
             spec=cell.spec, leaf=cell.leaf, init=init, monitor=monitor, user=user or os.geteuid(),
             backend=self._version(), filter_digest=digest, landlock_abi=int(str(word["landlock_abi"])),
-            weaker=self.weaker() + (() if word["landlock_abi"] else ("landlock: this kernel has none",)),
+            weaker=self.weaker() + self._lacking(cell.spec, word), program=self.program(),
         )  # fmt: skip  # who, where, what
         return BubblewrapParked(cell, subject, Tier.T1 if subject.weaker else Tier.T2, lambda: self._halts == halts)
 

@@ -119,6 +119,8 @@ class Cell:
         self.diagnostics = b""
         self.said_bytes = 0
         self.out_of_memory = False
+        self.cpu_until = spec.limits.cpu_seconds_max
+        self.out_of_time = False
         self.namespace = ""
         self.keepers: frozenset[int] = frozenset()
         self.init = 0
@@ -185,7 +187,16 @@ class Cell:
         self.decoys.look()
         if not self.out_of_memory and self.leaf.out_of_memory():
             self.out_of_memory = True
-        return self.word is None and not self.silent and not self.out_of_memory and not self.halted
+        if not self.out_of_time and self.overran():
+            self.out_of_time = True
+            self.kill()
+        trouble = self.silent or self.out_of_memory or self.out_of_time or self.halted
+        return self.word is None and not trouble
+
+    def overran(self) -> bool:
+        """Whether all processes together have used more processor time than they may, as the kernel counts it."""
+        used = self.leaf.cpu_seconds() if self.cpu_until is not None else None
+        return used is not None and self.cpu_until is not None and used > self.cpu_until
 
     def exchange(self, stdin: int, stdout: int, stderr: int) -> bool:
         """Let go of a program's pipes and of what it said, and take the next one's; false once all is given back."""
@@ -308,7 +319,7 @@ def _descriptors(place: Path) -> str:
 def may_serve(cell: Cell) -> bool:
     """Whether this sandbox can have a next program at all; without a cgroup nobody could prove that it is empty."""
     more = cell.served < cell.spec.programs_max
-    trouble = cell.closed or cell.halted or cell.silent or cell.deaf or cell.out_of_memory
+    trouble = cell.closed or cell.halted or cell.silent or cell.deaf or cell.out_of_memory or cell.out_of_time
     return more and not trouble and cell.leaf.folder is not None
 
 
