@@ -25,7 +25,7 @@ from keyturn.sandbox import open_backend
 from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Parked, Receipt, Running, Runtime, Spec
 from keyturn.trials.channel import FdChannel
 from keyturn.trials.grader import GraderProcess, Planned
-from keyturn.trials.link import LinkLimits
+from keyturn.trials.link import Allowance, LinkLimits
 from keyturn.trials.run import RESTARTS_MAX, BlockResult, Parties, run_trial
 
 ANSWER_LINK = LinkLimits(bytes_max=16 << 20, frames_max=100_000)
@@ -182,6 +182,7 @@ class SealedTrial:
     alarms: list[Alarm] = field(default_factory=list)
     told: int = 0
     seats: dict[str, tuple[Running, Path]] = field(default_factory=dict)
+    allowances: dict[str, Allowance] = field(default_factory=dict)
 
     @property
     def bank(self) -> Bank:
@@ -198,8 +199,11 @@ class SealedTrial:
         faults_before: int,
         on_attested: Callable[[str, Attested], None],
         on_block: Callable[[BlockRead], None],
+        output_bytes_max: int | None = None,
     ) -> tuple[Alarm, ...]:
         """Ask block by block; every member answers from a sandbox of its own."""
+        share = None if output_bytes_max is None else output_bytes_max // len(members)  # one cannot talk away another's
+        self.allowances = {member: Allowance(share) for member in members}
         for member, files in members.items():  # all begin to be built; then each is attested and let go in turn
             self._park_ahead(member, files)
 
@@ -208,7 +212,9 @@ class SealedTrial:
 
         def block_read(block: BlockResult) -> None:
             self._look_at_decoys()
-            on_block(BlockRead(block.start, block.values, block.faults, block.process, self._untold()))
+            said = sum(allowance.taken() for allowance in self.allowances.values())
+            read = (block.start, block.values, block.faults, block.process)
+            on_block(BlockRead(*read, self._untold(), said))
 
         try:
             channels = {name: seat(name) for name in members}
@@ -265,6 +271,7 @@ class SealedTrial:
             on_tick=self._tick,
             limits=ANSWER_LINK,
             sandbox_fault=lambda: _lost(running),
+            allowance=self.allowances[member],
         )
 
     def _stand_up(self, *members: str) -> None:

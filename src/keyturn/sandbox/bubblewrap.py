@@ -22,7 +22,7 @@ from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Json, Tier
 from keyturn.sandbox import seccomp
 from keyturn.sandbox.attest import Subject
-from keyturn.sandbox.cell import Cell, Ends, process_namespace
+from keyturn.sandbox.cell import Cell, Ends, process_namespace, unproven_devices
 from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes, remove
 from keyturn.sandbox.command import ALONE, OWN_USERS, check, init_config, launch_request
 from keyturn.sandbox.decoys import Decoys
@@ -33,6 +33,9 @@ from keyturn.sandbox.runtime import resolve
 
 PARK_SECONDS_MAX = 15.0
 LAUNCHER_BYTES_MAX = 200_000
+DEVICES_SHOWN = "devices"
+"""A mark in the run folder: the machine's boot, and the devices that sandboxes saw since."""
+
 UNPROVEN = "unproven"
 """A mark in the run folder, holding the machine's boot: a stop was not proven, and no process outlives a boot."""
 
@@ -183,6 +186,8 @@ class Bubblewrap:
         cell = Cell(name, spec, leaf=leaf, ends=ends, decoys=decoys, folder=folder, done=self._forget)
         self._live[name] = cell
         try:
+            if spec.devices:
+                self._mark_devices(spec)
             held = "memory" in layout.controllers or "memory" in layout.v1
             config = json.dumps(init_config(spec, memory_held=held)).encode()
             ends.lease.send(b"C" + config)
@@ -252,7 +257,8 @@ class Bubblewrap:
         inits = tuple(fd for cell in cells for fd in cell.target().inits)
         asked = (lambda: populated(root)) if root is not None else ((lambda: False) if not cells else None)
         scope = f"{len(cells)} sandboxes of this governor"
-        receipt = stop(Target(scope, self._kill_all, inits, asked, lambda: processes(root) if root else []), why)
+        alive = (lambda: processes(root)) if root else list[int]
+        receipt = stop(Target(scope, self._kill_all, inits, asked, alive, self._unproven()), why)
         self._remember(receipt, root)
         return receipt
 
@@ -261,6 +267,21 @@ class Bubblewrap:
         if root is None and receipt.state != "STOPPED":
             with contextlib.suppress(OSError):  # the kill is done; whoever cannot write here looks again
                 (self.run_root / UNPROVEN).write_bytes(BOOT_ID.read_bytes())
+
+    def _unproven(self) -> tuple[str, ...]:
+        """The devices that any sandbox here saw since the machine started: no later halt proves more of them."""
+        mark = self.run_root / DEVICES_SHOWN
+        if not mark.is_file():
+            return ()
+        boot, *names = mark.read_text().split("\n")
+        return unproven_devices(names) if boot == BOOT_ID.read_text().strip() else ()
+
+    def _mark_devices(self, spec: Spec) -> None:
+        """Note, before it is launched, what devices a sandbox will see."""
+        mark, boot = self.run_root / DEVICES_SHOWN, BOOT_ID.read_text().strip()
+        before = mark.read_text().split("\n") if mark.is_file() else []
+        known = before[1:] if before[:1] == [boot] else []
+        mark.write_text("\n".join([boot, *sorted({*known, *spec.devices})]))
 
     def _traces(self) -> bool:
         """Whether anything may still live that no cgroup would show."""
@@ -281,7 +302,7 @@ class Bubblewrap:
         asked = (lambda: populated(root)) if root is not None else (None if self._traces() else lambda: False)
         scope = "what an earlier governor left in our own cgroup"
         alive = (lambda: processes(root)) if root is not None else list[int]
-        receipt = stop(Target(scope, self._kill_all, inits, asked, alive), "start")
+        receipt = stop(Target(scope, self._kill_all, inits, asked, alive, self._unproven()), "start")
         self._remember(receipt, root)
         self._tidy(layout)
         return receipt

@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,11 @@ class Ends:
         for fd in (self.stdin, self.stdout, self.stderr, self.setup, self.monitor_pidfd, self.init_pidfd, self.out):
             if fd >= 0:
                 os.close(fd)
+
+
+def unproven_devices(names: Sequence[str]) -> tuple[str, ...]:
+    """What a receipt must say of devices that a sandbox saw: whatever they were told to do, they may go on doing."""
+    return (f"devices: nothing shows that {', '.join(names)} stopped",) if names else ()
 
 
 def can_act(pid: int) -> bool:
@@ -237,7 +242,8 @@ class Cell:
         with self._lock:
             inits = () if self.closed else tuple(os.dup(fd) for fd in self.pidfds())
         populated = self.leaf.populated if self.leaf.folder is not None else None
-        return Target(f"sandbox {self.id}", self.kill, inits, populated, self.processes)
+        unknown = unproven_devices(self.spec.devices)
+        return Target(f"sandbox {self.id}", self.kill, inits, populated, self.processes, unknown)
 
     def processes(self) -> list[int]:
         """Every process in it; without a cgroup, those of its process namespace that the kernel shows us."""

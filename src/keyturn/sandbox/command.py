@@ -65,7 +65,8 @@ def init_config(spec: Spec, *, memory_held: bool) -> dict[str, Json]:
     limits = spec.limits
     bounds: list[Json] = [*early_bounds(spec), [resource.RLIMIT_NPROC, limits.processes_max + 1]]
     if limits.cpu_seconds_max is not None:
-        bounds.append([resource.RLIMIT_CPU, max(1, math.ceil(limits.cpu_seconds_max))])
+        # One second more: the kernel samples a process and measures a cgroup, and which limit it was must be plain.
+        bounds.append([resource.RLIMIT_CPU, math.ceil(limits.cpu_seconds_max) + 1])
     if not memory_held:
         bounds.append([resource.RLIMIT_DATA, limits.memory_bytes])
     python = spec.argv[0] in {"python", "python3"}

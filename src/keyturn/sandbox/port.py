@@ -29,8 +29,8 @@ class Limits:
     """The most that a subject may use. Bytes are bytes, lengths are seconds, and each is enforced by the kernel.
 
     `cpus` is the share of processors that all its processes have together, `cpu_seconds_max` what they may use in all:
-    the governor stops it there whenever it looks. If it never looks, no process uses more than that by itself, and all
-    of them no more than `cpus` x `wall_seconds`. None limits nothing.
+    the governor stops it there whenever it looks. If it never looks, one process alone dies at most two seconds of its
+    own later, and all together use at most `cpus` x `wall_seconds`, which init's timer ends. None limits nothing.
 
     `out_bytes` and `tmp_bytes` size the two writable folders, `file_bytes_max` any single file;
     `output_bytes_max` bounds what `receive` accepts in all; `diagnostics_bytes_max` is the tail of stderr that is kept.

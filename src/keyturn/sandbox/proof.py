@@ -29,7 +29,8 @@ def boottime() -> float:
 class Target:
     """What is to be stopped. `populated` is None where there is no cgroup to ask.
 
-    `inits` are process descriptors of this target's own: another thread cannot close them, and `stop` does.
+    `inits` are process descriptors of this target's own: another thread cannot close them, and `stop` does. `unknown`
+    is what cannot be seen to stop at all: with any of it, nothing proves the stop.
     """
 
     scope: str
@@ -37,6 +38,7 @@ class Target:
     inits: tuple[int, ...]
     populated: Callable[[], bool] | None
     processes: Callable[[], list[int]]
+    unknown: tuple[str, ...] = ()
 
 
 def exited(pidfds: tuple[int, ...], seconds: float = 0.0) -> bool:
@@ -81,7 +83,7 @@ def _stop(target: Target, why: str, seconds: float) -> Receipt:
     before = _count(target)
     written = _elapsed(start) if target.kill() else None
     until = start + seconds
-    unknown = []
+    unknown = [*target.unknown]
     init = _elapsed(start) if exited(target.inits, seconds) else None
     if init is None:
         unknown.append("init: its exit was not seen")
