@@ -42,7 +42,7 @@ def read(text: dict[str, Any]) -> Policy:
 def test_a_policy_of_earlier_days_bounds_nothing_more() -> None:
     limits = read(document()).sandbox
     assert (limits.cpus, limits.cpu_seconds_max, limits.output_bytes_lineage_max) == (None, None, None)
-    assert (limits.devices, limits.devices_below_t4) == ((), False)
+    assert (limits.devices, limits.accept_unproven_devices) == ((), False)
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,17 @@ def test_a_bound_that_cannot_mean_anything_is_refused(key: str, value: object) -
 def test_a_device_below_the_tier_that_could_stop_it_needs_a_word_more() -> None:
     refused = read_policy(limited(devices=["/dev/nvidia0"]))
     message = "devices on level 0, 1, below tier T4: no halt of a device is proven there"
-    help = "remove them, ask for T4, or accept it with `devices_below_t4 = true`"
+    help = "remove them, ask for T4, or set `accept_unproven_devices = true`"
     assert refused == (Problem("sandbox.devices", message, help),)
-    accepted = read(limited(devices=["/dev/nvidia0"], devices_below_t4=True))
+    accepted = read(limited(devices=["/dev/nvidia0"], accept_unproven_devices=True))
     assert "DEVICES: sealed runs see devices of this machine, and no halt of a device is proven." in explain(accepted)
-    twice = read_policy(limited(devices=["/dev/kfd", "/dev/kfd"], devices_below_t4=True))
+    twice = read_policy(limited(devices=["/dev/kfd", "/dev/kfd"], accept_unproven_devices=True))
     assert isinstance(twice, tuple)
 
 
 def test_showing_a_device_loosens_and_hiding_it_tightens() -> None:
-    none, one = read(document()), read(limited(devices=["/dev/kfd"], devices_below_t4=True))
-    assert {d.path for d in change(none, one)} == {"sandbox.devices./dev/kfd", "sandbox.devices_below_t4"}
+    none, one = read(document()), read(limited(devices=["/dev/kfd"], accept_unproven_devices=True))
+    assert {d.path for d in change(none, one)} == {"sandbox.devices./dev/kfd", "sandbox.accept_unproven_devices"}
     assert all(d.effect == "loosens" for d in change(none, one))
     assert needs_quorum(change(none, one))
     assert not needs_quorum(change(one, none))

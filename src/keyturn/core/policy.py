@@ -145,7 +145,7 @@ class SandboxLimits:
     """What one sealed run may use; bytes, processes and seconds. What is None is not bounded.
 
     `output_bytes_lineage_max` is how much all answers of the lineage, of candidates and references, may say in all its
-    trials. `devices` are shown to a sealed run, below tier T4 only with `devices_below_t4`.
+    trials. `devices` are shown to a sealed run, below tier T4 only with `accept_unproven_devices`.
     """
 
     memory_bytes: int
@@ -155,7 +155,7 @@ class SandboxLimits:
     cpu_seconds_max: int | None = None
     output_bytes_lineage_max: int | None = None
     devices: tuple[str, ...] = ()
-    devices_below_t4: bool = False
+    accept_unproven_devices: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -327,8 +327,8 @@ def _devices(old: SandboxLimits, new: SandboxLimits) -> Iterator[Difference]:
         gone = name in old.devices
         path, effect = f"sandbox.devices.{name}", TIGHTENS if gone else LOOSENS
         yield Difference(path, name if gone else "", "" if gone else name, effect, why)
-    path, why = "sandbox.devices_below_t4", "whether a device may be shown where no halt of it is proven"
-    yield from _switched(path, old.devices_below_t4, new.devices_below_t4, tight=False, why=why)
+    path, why = "sandbox.accept_unproven_devices", "whether a device may be shown where no halt of it is proven"
+    yield from _switched(path, old.accept_unproven_devices, new.accept_unproven_devices, tight=False, why=why)
 
 
 def _parties(witnesses: Witnesses) -> dict[str, object]:

@@ -127,9 +127,9 @@ def _device_problems(policy: Policy) -> list[Problem]:
         for name in sorted({name for name in sandbox.devices if sandbox.devices.count(name) > 1})
     ]
     low = [str(level.id) for level in policy.levels if level.sandbox.rank < Tier.T4.rank]
-    if sandbox.devices and low and not sandbox.devices_below_t4:
+    if sandbox.devices and low and not sandbox.accept_unproven_devices:
         message = f"devices on level {', '.join(low)}, below tier T4: no halt of a device is proven there"
-        found.append(Problem(path, message, "remove them, ask for T4, or accept it with `devices_below_t4 = true`"))
+        found.append(Problem(path, message, "remove them, ask for T4, or set `accept_unproven_devices = true`"))
     return found
 
 

@@ -320,7 +320,7 @@ def _sandbox(t: _Table) -> SandboxLimits:
         cpu_seconds_max=seconds if "cpu_seconds_max" in t.data else None,
         output_bytes_lineage_max=said if "output_bytes_lineage_max" in t.data else None,
         devices=devices,
-        devices_below_t4=t.flag("devices_below_t4", False),
+        accept_unproven_devices=t.flag("accept_unproven_devices", False),
     )
 
 

@@ -176,7 +176,8 @@ def _routes(pid: int) -> list[Json]:
 def _device_nodes(pid: int, mounts: list[tuple[str, str, tuple[str, ...]]]) -> list[Json]:
     """Every device node under `/dev`; where an ordinary user may not look, whatever is mounted there."""
     found: list[Json] = []
-    waiting = [Path(f"/proc/{pid}/root/dev")]
+    place = Path(f"/proc/{pid}") / "root"
+    waiting = [place / "dev"]
     try:
         while waiting:
             for entry in os.scandir(waiting.pop()):
@@ -184,7 +185,7 @@ def _device_nodes(pid: int, mounts: list[tuple[str, str, tuple[str, ...]]]) -> l
                 if stat.S_ISDIR(mode):
                     waiting.append(Path(entry.path))
                 elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-                    found.append(_named(entry.path, entry.path.partition("/root")[2]))
+                    found.append(_named(entry.path, entry.path.removeprefix(str(place))))
     except PermissionError:
         return [*sorted(_named(target, target) for target, kind, _ in mounts if _is_device(target, kind))]
     return [*sorted(map(str, found))]
