@@ -50,6 +50,7 @@ def test_processor_time_is_bounded_where_the_governor_never_looks(
         BURN.format(0), limits=replace(LIMITS, cpu_seconds_max=1.0, wall_seconds=100), lease_seconds=90
     )
     cell = running._cell
+    assert eventually(lambda: bool(cell.subjects()))
     assert eventually(lambda: not cell.subjects(), 60.0)
     end = running.wait()
     assert (end.reason, end.signal) == ("cpu", 9)

@@ -310,13 +310,15 @@ def _stranger_rows(subject: Subject) -> Iterator[Row]:
             yield from _process_rows(subject, "stranger", _process(pid, subject))
 
 
-def _mount_rows(subject: Subject, mounts: list[tuple[str, str, tuple[str, ...]]]) -> Iterator[Row]:
+def _mount_rows(subject: Subject, mounts: Json) -> Iterator[Row]:
     """Each mount: read-only but for the named places, no set-user-id files, no devices but the named ones, a size."""
     spec = subject.spec
     nodes = {f"/dev/{name}" for name in DEVICES} | {*spec.devices}
     writable = {*WRITABLE, "/proc", *(decoy.target for decoy in spec.decoys), *nodes}
     sizes = {"/tmp": spec.limits.tmp_bytes, "/out": spec.limits.out_bytes, "/dev/shm": SHM_BYTES}  # noqa: S108 - the sandbox's own
-    for target, kind, options in mounts:
+    for line in mounts if isinstance(mounts, list) else []:
+        target, kind, words = str(line).rsplit(" ", 2)
+        options = words.split(",")
         who, inside_proc = f"mount {target}", target.startswith("/proc/")
         if target not in writable:
             yield _equal(who, "writable", False, "ro" not in options)
@@ -333,7 +335,7 @@ def _mount_rows(subject: Subject, mounts: list[tuple[str, str, tuple[str, ...]]]
 def _place_rows(subject: Subject, seen: dict[str, Json]) -> Iterator[Row]:
     """Mounts, devices, network and the limits that the kernel holds now."""
     spec, limits = subject.spec, _part(seen, "limits")
-    yield from _mount_rows(subject, _mounts(subject.init))
+    yield from _mount_rows(subject, seen["mounts"])
     wanted = [_named(path, path) for path in (*(f"/dev/{name}" for name in DEVICES), *spec.devices)]
     yield _equal("sandbox", "devices", sorted(wanted), seen["devices"])
     yield _equal("sandbox", "network devices", True, seen["network_devices"] in (["lo"], []))
