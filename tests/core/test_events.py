@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ def full() -> Story:
     story.add(ev.CandidateRejected, candidate="c2", findings=({"rule": "nobody_must_have_refused"},))
     story.begun().judged("p1", refused={"p2": "program_must_run"}, closing=True)
     story.produced("c3")
+    story.planned("c3", "kind")
+    story.add(ev.AnswersReserved, trial="c3/kind", output_bytes=262_144)
     story.add(ev.CandidateShadowed, candidate="c3", root=digest("c3"), adopted=True, findings=())
     story.add(ev.LevelRaised, lineage="toy", candidate="c3", threshold="strong", level=1)
     story.audited(digest("c1"))
@@ -45,6 +48,15 @@ def test_every_kind_of_event_survives_the_way_into_the_log_and_back() -> None:
     assert {type(event).__name__ for event in events} == set(ev.EVENTS)
     for event in events:
         assert ev.from_json(json.loads(json.dumps(ev.to_json(event)))) == event
+
+
+def test_a_log_of_an_earlier_release_reads_and_says_what_it_always_said() -> None:
+    """It counted no answers: the field is not there, which means none, and is not written either."""
+    event = next(event for event in full().events if isinstance(event, ev.TrialAdvanced))
+    body = ev.to_json(event)
+    assert "output_bytes" not in body
+    assert ev.from_json(body) == event
+    assert ev.from_json({**body, "output_bytes": 7}) == replace(event, output_bytes=7)
 
 
 def test_replay_is_exact() -> None:

@@ -42,6 +42,9 @@ from keyturn.flow.ports import (
 
 ATTEMPTS_MAX = 1000
 FILE = "subject.json"
+BYTES_SAID = 1000
+"""What an answer to one item is taken to say, where somebody counts."""
+
 Files = Mapping[str, bytes]
 
 TRAITS: Mapping[str, Mapping[str, float]] = {
@@ -202,6 +205,7 @@ class FakeTrial:
         faults_before: int,
         on_attested: Callable[[str, Attested], None],
         on_block: Callable[[BlockRead], None],
+        output_bytes_max: int | None = None,
     ) -> tuple[Alarm, ...]:
         """Ask block by block; see the port."""
         for member in sorted(members, reverse=True):
@@ -218,7 +222,8 @@ class FakeTrial:
                 if not finished(plan, after):
                     after = betting.advance(after, value)
             alarms = (Alarm("decoy_opened", "the decoy `exam` was opened"),) if opened else ()
-            on_block(BlockRead(start, tuple(values[: after.n - start]), (), after, alarms))
+            said = 0 if output_bytes_max is None else min(BYTES_SAID * len(values), output_bytes_max)
+            on_block(BlockRead(start, tuple(values[: after.n - start]), (), after, alarms, said))
             process = after
         return ()
 

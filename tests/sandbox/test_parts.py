@@ -198,11 +198,12 @@ def pretended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     def mkdir(self: Path, *arguments: int, **words: bool) -> None:
         real(self, *arguments, **words)  # type: ignore[arg-type]  # handed through as it came
         if self.parent == tmp_path:
-            for name in ("memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cgroup.kill"):
+            names = ("memory.max", "memory.swap.max", "memory.oom.group", "pids.max", "cpu.max", "cgroup.kill")
+            for name in names:
                 (self / name).touch()
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    return Layout(tmp_path, {}, frozenset({"memory", "pids"}))
+    return Layout(tmp_path, {}, frozenset({"memory", "pids", "cpu"}))
 
 
 def test_limits_are_written_where_one_hierarchy_has_the_controllers(pretended: Layout) -> None:
@@ -210,7 +211,7 @@ def test_limits_are_written_where_one_hierarchy_has_the_controllers(pretended: L
     assert leaf.folder is not None
     held = {name: (leaf.folder / name).read_text() for name in ("memory.max", "memory.swap.max", "memory.oom.group")}
     assert held == {"memory.max": "1048576", "memory.swap.max": "0", "memory.oom.group": "1"}
-    assert leaf.limits() == {"memory": 1 << 20, "pids": 9}
+    assert leaf.limits() == {"memory": 1 << 20, "pids": 9, "swap": 0, "cpu_thousandths": None}
     (leaf.folder / "memory.events").write_text("low 0\nmax 3\noom 1\noom_kill 1\n")
     (leaf.folder / "memory.peak").write_text("77\n")
     assert leaf.out_of_memory()
@@ -218,6 +219,17 @@ def test_limits_are_written_where_one_hierarchy_has_the_controllers(pretended: L
     assert leaf.kill()
     os.close(leaf.fd)
     os.close(leaf.kill_fd)
+
+
+def test_a_share_of_the_processors_is_written_and_lifted_for_the_kill(pretended: Layout) -> None:
+    leaf = Leaf.make(pretended, "two", memory_bytes=1 << 20, processes_max=9, cpus=1.5)
+    assert leaf.folder is not None
+    assert (leaf.folder / "cpu.max").read_text() == "30000 20000"
+    assert leaf.limits()["cpu_thousandths"] == 1500
+    assert leaf.kill()
+    assert (leaf.folder / "cpu.max").read_text().startswith("max"), "what is killed must get to run, so as to end"
+    for fd in (leaf.fd, leaf.kill_fd, leaf.quota_fd):
+        os.close(fd)
 
 
 def test_a_limit_that_the_kernel_refuses_stops_the_launch(tmp_path: Path) -> None:

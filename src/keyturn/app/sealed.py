@@ -41,7 +41,7 @@ from keyturn.sandbox.freezing.clock import subject_time
 from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Parked, Running, Runtime, Spec
 from keyturn.trials.channel import FdChannel
 from keyturn.trials.grader import GraderProcess, Planned
-from keyturn.trials.link import LinkLimits
+from keyturn.trials.link import Allowance, LinkLimits
 from keyturn.trials.run import RESTARTS_MAX, BlockResult, Parties, run_trial
 
 LOOK_SECONDS = 0.05
@@ -245,6 +245,7 @@ class SealedTrial:
     alarms: list[Alarm] = field(default_factory=list)
     told: int = 0
     seats: dict[str, tuple[Running, Path]] = field(default_factory=dict)
+    allowances: dict[str, Allowance] = field(default_factory=dict)
 
     @property
     def bank(self) -> Bank:
@@ -261,8 +262,11 @@ class SealedTrial:
         faults_before: int,
         on_attested: Callable[[str, Attested], None],
         on_block: Callable[[BlockRead], None],
+        output_bytes_max: int | None = None,
     ) -> tuple[Alarm, ...]:
         """Ask block by block; every member answers from a sandbox of its own."""
+        share = None if output_bytes_max is None else output_bytes_max // len(members)  # one cannot talk away another's
+        self.allowances = {member: Allowance(share) for member in members}
         for member, files in members.items():  # all begin to be built; then each is attested and let go in turn
             self._park_ahead(member, files)
 
@@ -271,7 +275,9 @@ class SealedTrial:
 
         def block_read(block: BlockResult) -> None:
             self._look_at_decoys()
-            on_block(BlockRead(block.start, block.values, block.faults, block.process, self._untold()))
+            said = sum(allowance.taken() for allowance in self.allowances.values())
+            read = (block.start, block.values, block.faults, block.process)
+            on_block(BlockRead(*read, self._untold(), said))
 
         try:
             channels = {name: seat(name) for name in members}
@@ -329,6 +335,7 @@ class SealedTrial:
             limits=ANSWER_LINK,
             clock=subject_time,
             sandbox_fault=lambda: self._fault(running),
+            allowance=self.allowances[member],
         )
 
     def _fault(self, running: Running) -> str | None:
@@ -412,8 +419,8 @@ def _improved(policy: Policy, running: Running, ended: Exit) -> Improved:
 def _outcome(ended: Exit) -> tuple[str, str]:
     if ended.decoys:
         return "tripped", f"the decoy `{ended.decoys[0].name}` was {ended.decoys[0].how}"
-    if ended.reason in ("wall", "memory"):
-        what = "its time" if ended.reason == "wall" else "its memory"
+    what = {"wall": "its time", "memory": "its memory", "cpu": "its processor time"}.get(ended.reason)
+    if what is not None:
         return "overran", f"the step used up {what} and was stopped"
     if ended.code != 0:
         how = f"code {ended.code}" if ended.code is not None else f"signal {ended.signal}"

@@ -67,6 +67,7 @@ def improve(policy: Policy, runtime: Runtime, parent: Path, environment: Mapping
         environment=environment,
         limits=limits(policy, wall_seconds=policy.sandbox.wall_seconds),
         decoys=DECOYS,
+        devices=policy.sandbox.devices,
         out=True,
         lease_seconds=policy.lease_seconds,
     )
@@ -82,6 +83,7 @@ def answer(policy: Policy, runtime: Runtime, candidate: Path, *, runner: Path | 
         mounts=mounts,
         limits=limits(policy, wall_seconds=wall_seconds),
         decoys=DECOYS,
+        devices=policy.sandbox.devices,
         lease_seconds=policy.lease_seconds,
     )
 
@@ -95,6 +97,7 @@ def waiting(policy: Policy, runtime: Runtime, runner: Path, *, seconds: float, p
         mounts=(Mount(runner, RUNNER),),
         limits=limits(policy, wall_seconds=seconds),
         decoys=DECOYS,
+        devices=policy.sandbox.devices,
         lease_seconds=policy.lease_seconds,
         waits=True,
         programs_max=programs_max,
@@ -120,6 +123,8 @@ def limits(policy: Policy, *, wall_seconds: float) -> Limits:
         memory_bytes=policy.sandbox.memory_bytes,
         processes_max=policy.sandbox.processes_max,
         wall_seconds=float(wall_seconds),
+        cpus=policy.sandbox.cpus,
+        cpu_seconds_max=policy.sandbox.cpu_seconds_max,
         out_bytes=total + OUT_SPARE,
         file_bytes_max=max(rule.bytes_max for rule in policy.subject.files) + OUT_SPARE,
     )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from keyturn.core.approval import last_signature, refused_by, unwitnessed
 from keyturn.core.audit import pace_bound
-from keyturn.core.bounds import findings
+from keyturn.core.betting import Process
+from keyturn.core.bounds import findings, output_finding
 from keyturn.core.candidate import level_of
 from keyturn.core.decision import decide, prepare
 from keyturn.core.dossier import open_dossier, refusals
@@ -17,6 +18,7 @@ from keyturn.core.finding import Decision, Finding, Request
 from keyturn.core.policy import Policy
 from keyturn.core.state import Candidate, Dossier, Halt, Lineage, State, Warrant
 from keyturn.core.terms import NO_DIGEST, Digest, Instant
+from keyturn.core.trial import TrialPlan, finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,13 @@ class AwaitAudit:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitBudget:
+    """Answers have said all that they may: HELD until people amend the policy."""
+
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitWarrant:
     """There is no leave to train: none was given, or it is used up, or its window ended."""
 
@@ -143,6 +152,7 @@ Step = (
     | Grant
     | Resume
     | AwaitAudit
+    | AwaitBudget
     | AwaitWarrant
     | Halted
 )
@@ -198,7 +208,8 @@ def _weigh(state: State, policy: Policy, candidate: Candidate, now: Instant) -> 
         return Reject(candidate.name, misbehaved)
     for threshold in policy.thresholds:
         if threshold.id not in candidate.evidence:
-            return Try(candidate.name, threshold.id)
+            lack = _output_lack(state, policy, f"{candidate.name}/{threshold.id}")
+            return AwaitBudget(lack) if lack else Try(candidate.name, threshold.id)
     request = Request("ReleaseCandidate", candidate.dossier, candidate.name)
     prepared = prepare(state, request, now)
     incurable = refusals(prepared.findings)
@@ -214,6 +225,20 @@ def _weigh(state: State, policy: Policy, candidate: Candidate, now: Instant) -> 
         return _witnessing(state, dossier) or Release(candidate.name, decision)
     incurable = refusals(decision.findings)
     return Reject(candidate.name, incurable) if incurable else Hold(dossier, decision)
+
+
+def _output_lack(state: State, policy: Policy, trial: str) -> Finding | None:
+    """Why nobody may be asked anything more; a trial that needs no more answers is concluded all the same."""
+    known = state.trials.get(trial)
+    process = known.process if known is not None else None
+    if known is not None and process is not None:
+        settled = finished(TrialPlan.from_json(known.plan), Process.from_json(process))
+        return None if settled else _lack_of(state, policy)
+    return _lack_of(state, policy)
+
+
+def _lack_of(state: State, policy: Policy) -> Finding | None:
+    return output_finding(policy.sandbox.output_bytes_lineage_max, state.output, starting=True)
 
 
 def _witnessing(state: State, dossier: Dossier) -> Step | None:

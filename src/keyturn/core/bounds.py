@@ -1,15 +1,25 @@
-"""What a warrant lets a loop of somebody else's use, what it has used, and when that is all; doubt counts as used."""
+"""What a warrant lets a loop of somebody else's use, what all answers may say, and when that is all.
+
+Doubt counts as used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from keyturn.core.errors import MalformedInput
 from keyturn.core.finding import Finding
 from keyturn.core.terms import Json
 
+OUTPUT_BYTES_RESERVED = 256 << 10
+"""The most that all sandboxes of a trial may say between two of its entries, where the policy bounds answers at all.
+
+It counts as said from the moment before they start, so that no crash makes it less: each start costs at most this.
+"""
+
 RULE = "warrant_must_cover"
+OUTPUT_RULE = "output_must_stay_within_budget"
 NUMBER_MAX = 10**15
 """The largest figure that is kept; sums stop there, far beyond any bound that means something."""
 
@@ -140,3 +150,42 @@ def _reached(bounds: Bounds, used: Used, *, over: bool) -> list[str]:
         elif spent > most or (spent == most and not over):
             found.append(f"{spent:g} {noun} are used; the warrant ends at {most:g}")
     return found
+
+
+# What all answers of a lineage may say: the one way out of a trial
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What came out of every answering sandbox: `said` for certain, `reserved` what may have, by trial under way."""
+
+    said: int = 0
+    reserved: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def used(self) -> int:
+        """What counts: all that may have been said."""
+        return self.said + sum(self.reserved.values())
+
+    def reserve(self, trial: str, many: int) -> Output:
+        """Before a trial's sandboxes start; what an earlier start of it had reserved may all have been said."""
+        return Output(self.said + self.reserved.get(trial, 0), {**self.reserved, trial: many})
+
+    def count(self, many: int) -> Output:
+        """After a block: so many bytes were read."""
+        return Output(self.said + many, self.reserved)
+
+    def settle(self, trial: str) -> Output:
+        """After a trial: all that it said was counted with its blocks."""
+        return Output(self.said, {name: many for name, many in self.reserved.items() if name != trial})
+
+
+def output_finding(most: int | None, output: Output, *, starting: bool) -> Finding | None:
+    """Why no trial may start (or, when not `starting`, go on with what it reserved); None where one may."""
+    if most is None or output.used + (OUTPUT_BYTES_RESERVED if starting else 0) <= most:
+        return None
+    message = (
+        f"answers of this lineage may have said {output.used} bytes; the policy ends them at {most}, and a trial needs "
+        f"{OUTPUT_BYTES_RESERVED} more to start"
+    )
+    return Finding(OUTPUT_RULE, message, "raise `[sandbox] output_bytes_lineage_max` by amendment, or end the lineage")

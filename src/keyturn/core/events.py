@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 
 from keyturn.core.errors import MalformedInput
 from keyturn.core.terms import Digest, Instant, Json
@@ -151,13 +151,25 @@ class TrialPlanned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialAdvanced(Event):
-    """A block of items was read in the committed order; `process` is the betting state after it."""
+    """A block of items was read in the committed order; `process` is the betting state after it.
+
+    `output_bytes` is what all sandboxes of the trial said for it; logs of earlier releases do not tell.
+    """
 
     trial: str
     start: int
     values: tuple[float, ...]
     faults: tuple[str, ...]
     process: Document
+    output_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersReserved(Event):
+    """A trial's sandboxes are about to start: this much may come out of them between two entries, and counts."""
+
+    trial: str
+    output_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -457,6 +469,7 @@ EVENTS: dict[str, type[Event]] = {
         CandidateProposed,
         TrialPlanned,
         TrialAdvanced,
+        AnswersReserved,
         TrialEnded,
         EvidenceRecorded,
         LevelRaised,
@@ -501,13 +514,18 @@ def _shape(kind: type[Event]) -> dict[str, object]:
 
 
 _SHAPES = {name: _shape(kind) for name, kind in EVENTS.items()}
+_LATER = {name: {f.name: f.default for f in fields(kind) if f.default is not MISSING} for name, kind in EVENTS.items()}
+"""Fields that earlier releases did not write, and what their absence means; so we do not write that either."""
 
 
 def to_json(event: Event) -> Document:
     """The event as plain data, its name under `type`."""
     body: Document = {"type": type(event).__name__}
+    later = _LATER[type(event).__name__]
     for name in _SHAPES[type(event).__name__]:
         value = getattr(event, name)
+        if name in later and value == later[name]:
+            continue
         body[name] = list(value) if isinstance(value, tuple) else value
     return body
 
@@ -523,10 +541,10 @@ def from_json(body: Document) -> Event:
         raise MalformedInput(f"`{name}` is not an event", help="this log was written by another release of Keyturn")
     shape = _SHAPES[kind.__name__]
     surplus = sorted(set(body) - set(shape) - {"type"})
-    missing = sorted(set(shape) - set(body))
+    missing = sorted(set(shape) - set(body) - set(_LATER[kind.__name__]))
     if surplus or missing:
         raise MalformedInput(f"event `{name}` lacks {missing} and has surplus {surplus}", help="do not trust this log")
-    return kind(**{key: _checked(f"{name}.{key}", hint, body[key]) for key, hint in shape.items()})  # type: ignore[arg-type]  # each value was checked against its field
+    return kind(**{key: _checked(f"{name}.{key}", hint, body[key]) for key, hint in shape.items() if key in body})  # type: ignore[arg-type]  # each value was checked against its field
 
 
 def _checked(place: str, hint: object, value: Json) -> object:

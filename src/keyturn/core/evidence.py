@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from keyturn.core.bounds import output_finding
 from keyturn.core.finding import Finding, Request
 from keyturn.core.policy import Policy, Threshold
 from keyturn.core.state import Candidate, State
@@ -26,6 +27,9 @@ def evidence_must_cover_thresholds(state: State, request: Request, now: Instant)
     policy, candidate = both
     for threshold in policy.thresholds:
         message = _not_shown(threshold, candidate) or _measured_otherwise(state, threshold, candidate)
+        spent = output_finding(policy.sandbox.output_bytes_lineage_max, state.output, starting=True)
+        if threshold.id not in candidate.evidence and spent is not None:
+            yield spent
         if message:
             help = f"`keyturn trial show {candidate.name}/{threshold.id}`; a limit cannot be overridden by any quorum"
             yield Finding("evidence_must_cover_thresholds", message, help)

@@ -194,6 +194,7 @@ def _trial(state: State, event: ev.Event, name: str) -> Trial:
 
 def _trial_advanced(state: State, event: ev.TrialAdvanced) -> State:
     trial = _trial(state, event, event.trial)
+    _must(event.output_bytes >= 0, event, f"of {event.output_bytes} bytes")
     _must(event.start == trial.read, event, f"from item {event.start}; item {trial.read} is next")
     read = replace(
         trial,
@@ -202,7 +203,14 @@ def _trial_advanced(state: State, event: ev.TrialAdvanced) -> State:
         values=(*trial.values, *event.values),
         faulty_blocks=trial.faulty_blocks + bool(event.faults),
     )
-    return replace(state, trials=_with(state.trials, event.trial, read))
+    output = state.output.count(event.output_bytes)
+    return replace(state, trials=_with(state.trials, event.trial, read), output=output)
+
+
+def _answers_reserved(state: State, event: ev.AnswersReserved) -> State:
+    _trial(state, event, event.trial)
+    _must(event.output_bytes > 0, event, f"of {event.output_bytes} bytes")
+    return replace(state, output=state.output.reserve(event.trial, event.output_bytes))
 
 
 def _trial_ended(state: State, event: ev.TrialEnded) -> State:
@@ -210,7 +218,7 @@ def _trial_ended(state: State, event: ev.TrialEnded) -> State:
     _must(event.items == trial.read, event, f"with {event.items} items; {trial.read} were read")
     _must(event.verdict in set(Verdict), event, f"with the unknown verdict `{event.verdict}`")
     ended = replace(trial, verdict=Verdict(event.verdict))
-    return replace(state, trials=_with(state.trials, event.trial, ended))
+    return replace(state, trials=_with(state.trials, event.trial, ended), output=state.output.settle(event.trial))
 
 
 def _evidence_recorded(state: State, event: ev.EvidenceRecorded) -> State:
@@ -402,6 +410,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[State, Any], State]] = {
     ev.CandidateProposed: _candidate_proposed,
     ev.TrialPlanned: _trial_planned,
     ev.TrialAdvanced: _trial_advanced,
+    ev.AnswersReserved: _answers_reserved,
     ev.TrialEnded: _trial_ended,
     ev.EvidenceRecorded: _evidence_recorded,
     ev.LevelRaised: _level_raised,

@@ -142,11 +142,20 @@ class GateRow:
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What one sealed run may use; bytes, processes and seconds."""
+    """What one sealed run may use; bytes, processes and seconds. What is None is not bounded.
+
+    `output_bytes_lineage_max` is how much all answers of the lineage, of candidates and references, may say in all its
+    trials. `devices` are shown to a sealed run, below tier T4 only with `accept_unproven_devices`.
+    """
 
     memory_bytes: int
     processes_max: int
     wall_seconds: int
+    cpus: float | None = None
+    cpu_seconds_max: int | None = None
+    output_bytes_lineage_max: int | None = None
+    devices: tuple[str, ...] = ()
+    accept_unproven_devices: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from keyturn.core.policy import GateRow, Level, Loop, Policy, Seat, Suite, Threshold, Tripwire, Witnesses
+from keyturn.core.policy import GateRow, Level, Loop, Policy, SandboxLimits, Seat, Suite, Threshold, Tripwire, Witnesses
 from keyturn.core.policy_prose import explain
 from keyturn.core.terms import Custody, Gate
 
@@ -294,6 +294,13 @@ def _bounds(old: Policy, new: Policy) -> Iterator[Difference]:
     ):
         yield from _smaller(f"sandbox.{name}", getattr(old.sandbox, name), getattr(new.sandbox, name), what)
     for name, what in (
+        ("cpus", "how many processors a sealed run may use"),
+        ("cpu_seconds_max", "how much processor time a sealed run may use"),
+        ("output_bytes_lineage_max", "how much all answers of the lineage may say"),
+    ):
+        yield from _bounded(f"sandbox.{name}", getattr(old.sandbox, name), getattr(new.sandbox, name), what)
+    yield from _devices(old.sandbox, new.sandbox)
+    for name, what in (
         ("evidence_seconds", "how old evidence may be"),
         ("permit_seconds", "how old the log's head may be when a permit is used"),
     ):
@@ -304,6 +311,24 @@ def _bounds(old: Policy, new: Policy) -> Iterator[Difference]:
     yield from _rows("witnesses.parties", _parties(before), _parties(after))
     path, why = "witnesses.allow_unwitnessed", "whether the log may go without witnesses"
     yield from _switched(path, before.allow_unwitnessed, after.allow_unwitnessed, tight=False, why=why)
+
+
+def _bounded(path: str, old: float | None, new: float | None, why: str) -> Iterator[Difference]:
+    """A number that tightens as it falls, where none at all bounds nothing."""
+    if old != new:
+        tightens = new is not None and (old is None or new < old)
+        yield Difference(path, _said(old), _said(new), TIGHTENS if tightens else LOOSENS, why)
+
+
+def _devices(old: SandboxLimits, new: SandboxLimits) -> Iterator[Difference]:
+    """What is shown of the host's devices, of none of which a halt is proven."""
+    why = "which devices a sealed run sees"
+    for name in sorted({*old.devices} ^ {*new.devices}):
+        gone = name in old.devices
+        path, effect = f"sandbox.devices.{name}", TIGHTENS if gone else LOOSENS
+        yield Difference(path, name if gone else "", "" if gone else name, effect, why)
+    path, why = "sandbox.accept_unproven_devices", "whether a device may be shown where no halt of it is proven"
+    yield from _switched(path, old.accept_unproven_devices, new.accept_unproven_devices, tight=False, why=why)
 
 
 def _parties(witnesses: Witnesses) -> dict[str, object]:

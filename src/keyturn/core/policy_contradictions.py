@@ -10,7 +10,7 @@ from keyturn.core.keys import lines
 from keyturn.core.keys.public import public_of, same_secret
 from keyturn.core.keys.vkey import MLDSA_COSIGNATURE, read_vkey
 from keyturn.core.policy import GateRow, Loop, Person, Policy, seated
-from keyturn.core.terms import Custody, Gate
+from keyturn.core.terms import Custody, Gate, Tier
 
 REQUIREMENTS: Mapping[Gate, tuple[str, ...]] = {
     Gate.TRAIN: ("quorum",),
@@ -46,6 +46,7 @@ def contradictions(policy: Policy) -> list[Problem]:
         found += _loop_problems(policy, policy.loop)
     for number, row in enumerate(policy.gates):
         found += _gate_problems(policy, row, f"gates[{number}]")
+    found += _device_problems(policy)
     found += _witness_problems(policy)
     found += _governor_problems(policy)
     for number, person in enumerate(policy.people):
@@ -115,6 +116,20 @@ def _loop_problems(policy: Policy, loop: Loop) -> list[Problem]:
             f"a program may take {loop.program_seconds} seconds; a sealed run at most {policy.sandbox.wall_seconds}"
         )
         found.append(Problem("loop.program_seconds", message, "lower it, or raise `[sandbox] wall_seconds`"))
+    return found
+
+
+def _device_problems(policy: Policy) -> list[Problem]:
+    """A device where no machine ends with it: nothing proves that what it was told to do has stopped."""
+    sandbox, path = policy.sandbox, "sandbox.devices"
+    found = [
+        Problem(path, f"`{name}` stands more than once", "keep one")
+        for name in sorted({name for name in sandbox.devices if sandbox.devices.count(name) > 1})
+    ]
+    low = [str(level.id) for level in policy.levels if level.sandbox.rank < Tier.T4.rank]
+    if sandbox.devices and low and not sandbox.accept_unproven_devices:
+        message = f"devices on level {', '.join(low)}, below tier T4: no halt of a device is proven there"
+        found.append(Problem(path, message, "remove them, ask for T4, or set `accept_unproven_devices = true`"))
     return found
 
 

@@ -9,6 +9,9 @@ from keyturn.core.policy import GateRow, Level, Loop, Policy, Threshold, Witness
 from keyturn.core.terms import Custody, Gate
 
 _NO_ROW: Final = "cannot be opened: the policy has no row for it"
+FAR_BELOW: Final = 10
+"""How many times smaller than a member all answers of a lineage must be to count as far below it."""
+
 _UNITS: Final = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 _LOOKS_AT: Final = {
     Gate.TRAIN: "leave to make candidates (a warrant)",
@@ -60,8 +63,23 @@ def _warnings(policy: Policy) -> Iterator[str]:
         yield "UNWITNESSED: nobody else keeps the log's heads; whoever runs this machine could rewrite its history."
     if policy.witnesses.splits:
         yield f"TWO HISTORIES: {policy.witnesses.splits}."
+    yield from _outlets(policy)
     if any(key.custody is Custody.SHARED_ACCOUNT for person in policy.people for key in person.keys):
         yield "SHARED ACCOUNT: the operator can use some people's keys; this does not protect against the operator."
+
+
+def _outlets(policy: Policy) -> Iterator[str]:
+    """Ways out that no bound closes."""
+    most, weights = policy.sandbox.output_bytes_lineage_max, sum(rule.bytes_max for rule in policy.subject.files)
+    if most is None:
+        yield "OUTPUT: nothing bounds what answers may say in all; weights could leave through them, piece by piece."
+    elif most * FAR_BELOW > weights:
+        yield (
+            f"OUTPUT: answers may say {most} bytes in all, a member has at most {weights}: not far below (a "
+            f"{FAR_BELOW}th), so most of one could leave through them, piece by piece."
+        )
+    if policy.sandbox.devices:
+        yield "DEVICES: sealed runs see devices of this machine, and no halt of a device is proven."
 
 
 def _gates(policy: Policy) -> Iterator[str]:
@@ -119,10 +137,30 @@ def _running(policy: Policy) -> Iterator[str]:
         f"A sealed run has at most {limits.memory_bytes / 2**20:g} MiB, {_counted(limits.processes_max, 'process')} "
         f"and {_time(limits.wall_seconds)}; without the governor it stops after {policy.lease_seconds:g} s."
     )
+    yield from _used(policy)
     yield (
         f"Evidence counts for {_time(policy.freshness.evidence_seconds)}; a permit is accepted on a head of the log "
         f"that is at most {_time(policy.freshness.permit_seconds)} old."
     )
+
+
+def _used(policy: Policy) -> Iterator[str]:
+    """Processors, what answers may say in all, and devices."""
+    limits = policy.sandbox
+    if limits.cpus is None and limits.cpu_seconds_max is None:
+        yield "Processor time is not bounded but by the time that a run may take."
+    if limits.cpus is not None:
+        yield f"A sealed run has {limits.cpus:g} of the machine's processors, all its processes together."
+    if limits.cpu_seconds_max is not None:
+        yield f"A sealed run ends when its processes have together used {limits.cpu_seconds_max} s of processor time."
+    most = limits.output_bytes_lineage_max
+    if most is not None:
+        yield (
+            f"All answers in all trials of the lineage, its references' too, may come to {most / 2**20:g} MiB; then "
+            "nothing more is tried until people amend it."
+        )
+    if limits.devices:
+        yield f"A sealed run sees the devices {_listed([f'`{name}`' for name in limits.devices])}."
 
 
 def _witnesses(witnesses: Witnesses) -> Iterator[str]:

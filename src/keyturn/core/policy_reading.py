@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
+from keyturn.core.bounds import OUTPUT_BYTES_RESERVED
 from keyturn.core.errors import MalformedInput
 from keyturn.core.keys.public import read_ssh
 from keyturn.core.keys.vkey import COSIGNATURE, read_vkey
@@ -44,6 +45,7 @@ E = TypeVar("E", bound=StrEnum)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+DEVICE = re.compile(r"/dev(/[A-Za-z0-9][A-Za-z0-9:._-]{0,80}){1,3}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 PUBLIC = re.compile(r"[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
 URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}(/[A-Za-z0-9._~/-]{0,200})?")
@@ -304,10 +306,21 @@ def _gate(t: _Table) -> GateRow:
 
 
 def _sandbox(t: _Table) -> SandboxLimits:
+    cpus, seconds = t.number("cpus", 0.1, 4096, 1.0), t.whole("cpu_seconds_max", 1, 10**9, 1)
+    said = t.whole("output_bytes_lineage_max", OUTPUT_BYTES_RESERVED, 1 << 50, 1 << 50)
+    devices = t.texts("devices", empty=True, optional=True)
+    for device in devices:
+        if not DEVICE.fullmatch(device):
+            t.fault("devices", f"`{device}` is no device node under `/dev`", "name each by its full path")
     return SandboxLimits(
         t.whole("memory_bytes", 16 << 20, 1 << 50),
         t.whole("processes_max", 4, 100_000),
         t.whole("wall_seconds", 1, 30 * 86400),
+        cpus=cpus if "cpus" in t.data else None,
+        cpu_seconds_max=seconds if "cpu_seconds_max" in t.data else None,
+        output_bytes_lineage_max=said if "output_bytes_lineage_max" in t.data else None,
+        devices=devices,
+        accept_unproven_devices=t.flag("accept_unproven_devices", False),
     )
 
 

@@ -36,7 +36,7 @@ from keyturn.core.lawful.gates import (
 )
 from keyturn.core.lawful.halting import halt_drilled, halt_settled, sandbox_swept
 from keyturn.core.lawful.programs import candidate_proposed, improvement_ended, programs_judged
-from keyturn.core.lawful.trials import evidence, trial_advanced, trial_ended, trial_planned
+from keyturn.core.lawful.trials import answers_reserved, evidence, trial_advanced, trial_ended, trial_planned
 from keyturn.core.policy import Person
 from keyturn.core.state import Lineage, State
 from keyturn.core.terms import NO_DIGEST, Instant, Verdict
@@ -242,6 +242,7 @@ _CHECKS: Mapping[type[ev.Event], Callable[[State, Any], Iterable[Check]]] = {
     ev.LevelRaised: _level_raised,
     ev.TrialPlanned: trial_planned,
     ev.TrialAdvanced: trial_advanced,
+    ev.AnswersReserved: answers_reserved,
     ev.TrialEnded: trial_ended,
     ev.EvidenceRecorded: evidence,
     ev.PermitIssued: permit_issued,

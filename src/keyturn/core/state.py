@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keyturn.core import events as ev
-from keyturn.core.bounds import Bounds, Used
+from keyturn.core.bounds import Bounds, Output, Used
 from keyturn.core.policy import Adopted
 from keyturn.core.terms import NEVER, NO_DIGEST, Digest, Gate, Instant, Verdict
 
@@ -253,6 +253,7 @@ class State:
     status_counter: int = 0
     witnessed: int = 0
     cosigners: tuple[str, ...] = ()
+    output: Output = field(default_factory=Output)
 
     @property
     def current(self) -> Adopted | None:

@@ -13,6 +13,7 @@ from keyturn.core.betting import Process
 from keyturn.core.bounds import Bounds, Used
 from keyturn.core.errors import Unavailable
 from keyturn.core.events import Document
+from keyturn.core.finding import Finding
 from keyturn.core.policy import Party, Policy, Suite
 from keyturn.core.terms import NEVER, NO_DIGEST, Digest, Instant
 from keyturn.core.trial import TrialPlan
@@ -183,7 +184,7 @@ class Bank:
 class BlockRead:
     """A block as it was read: the values in committed order, what went wrong, and the process after it.
 
-    `alarms` are those that were raised since the block before.
+    `alarms` are those that were raised since the block before; `output_bytes` is what all members said for it.
     """
 
     start: int
@@ -191,6 +192,14 @@ class BlockRead:
     faults: tuple[str, ...]
     process: Process
     alarms: tuple[Alarm, ...] = ()
+    output_bytes: int = 0
+
+
+class OutputSpent(Unavailable):
+    """Answers have said all that the policy lets a lineage say; the agenda holds until people amend it."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.message, help=finding.help)
 
 
 class TrialSession(Protocol):
@@ -210,9 +219,11 @@ class TrialSession(Protocol):
         faults_before: int,
         on_attested: Callable[[str, Attested], None],
         on_block: Callable[[BlockRead], None],
+        output_bytes_max: int | None = None,
     ) -> tuple[Alarm, ...]:
         """Ask block by block from `process.n` on; returns the alarms that no block reported.
 
+        All members together say at most `output_bytes_max` for one block; whoever would say more broke the protocol.
         `members` maps `candidate` and, where needed, the reference to files. Raises `Unavailable` when sandbox or
         grader failed, `Interrupted` on a halt.
         """

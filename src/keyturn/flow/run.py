@@ -11,9 +11,9 @@ from keyturn.core.lawful.gates import SHADOW
 from keyturn.core.state import State
 from keyturn.flow import dossier, freeze, halt, improve, permit, project, trial, warrant
 from keyturn.flow.governor import Governor
-from keyturn.flow.ports import HeldStill, Interrupted
+from keyturn.flow.ports import HeldStill, Interrupted, OutputSpent
 
-STOPS = (agenda.Hold, agenda.AwaitAudit, agenda.AwaitWarrant, agenda.Halted)
+STOPS = (agenda.Hold, agenda.AwaitAudit, agenda.AwaitBudget, agenda.AwaitWarrant, agenda.Halted)
 """The steps at which the governor can only wait."""
 
 SEALED = (agenda.Improve, agenda.Try)
@@ -50,6 +50,8 @@ def run(
             continue  # somebody else wrote, or holds everything still: read again, decide again
         except Interrupted:
             halt.trace(governor)  # a halt was recorded, or is about to be: the agenda will say
+        except OutputSpent:
+            continue  # what was read is logged: the agenda will say
         except Unavailable:
             if not isinstance(step, SEALED) or not _halting(governor):
                 raise

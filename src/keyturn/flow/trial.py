@@ -12,6 +12,7 @@ from keyturn.core import events as ev
 from keyturn.core import trial as trials
 from keyturn.core.agenda import Reject, Try
 from keyturn.core.betting import Process
+from keyturn.core.bounds import OUTPUT_BYTES_RESERVED, output_finding
 from keyturn.core.dossier import claimed
 from keyturn.core.errors import Unavailable
 from keyturn.core.finding import Finding
@@ -25,7 +26,7 @@ from keyturn.flow.improve import record_attested
 from keyturn.flow.incident import alarm_facts, opened
 from keyturn.flow.log import Fact
 from keyturn.flow.permit import reject
-from keyturn.flow.ports import Alarm, Alarmed, Attested, BlockRead, Interrupted, TrialSession
+from keyturn.flow.ports import Alarm, Alarmed, Attested, BlockRead, Interrupted, OutputSpent, TrialSession
 
 CLAIM_LEAST, CLAIM_MOST = 0.02, 0.98
 """Where a claim less its margin may lie, so that it can be tested at all."""
@@ -94,6 +95,7 @@ def _planned(
     )
     known = governor.state.trials.get(name)
     if known is None:
+        _require_room(governor, starting=True)
         governor.log.append(
             lambda stamp: ev.TrialPlanned(
                 **stamp, trial=name, candidate=candidate.name, threshold=threshold.id, plan=plan.to_json()
@@ -154,7 +156,9 @@ def _run(
         record_attested(governor, purpose if member == "candidate" else f"{purpose}:{member}", attested)
 
     def on_block(block: BlockRead) -> None:
+        _require_room(governor, starting=trial.id not in governor.state.output.reserved)
         facts: list[Fact] = [
+            *_reservation(governor, trial.id, again=False),
             lambda stamp: ev.TrialAdvanced(
                 **stamp,
                 trial=trial.id,
@@ -162,6 +166,7 @@ def _run(
                 values=block.values,
                 faults=block.faults,
                 process=block.process.to_json(),
+                output_bytes=block.output_bytes,
             ),
             # With the block, not at the end: a crash in between would lose them, for what is logged is not asked again.
             *alarm_facts(governor, block.alarms, attempt=candidate.attempt, candidate=candidate.name),
@@ -170,7 +175,13 @@ def _run(
         governor.tell(f"{trial.id}: {block.process.n} items read")
         if halted:
             raise Interrupted
+        if not trials.finished(plan, block.process):
+            _require_room(governor, starting=False)
 
+    _require_room(governor, starting=True)
+    reservation = _reservation(governor, trial.id, again=True)
+    if reservation:
+        governor.log.record(*reservation)
     try:
         return session.run(
             plan,
@@ -180,12 +191,34 @@ def _run(
             faults_before=trial.faulty_blocks,
             on_attested=on_attested,
             on_block=on_block,
+            output_bytes_max=OUTPUT_BYTES_RESERVED if _output_most(governor) is not None else None,
         )
     except Alarmed as broken:
         facts = alarm_facts(governor, broken.alarms, attempt=candidate.attempt, candidate=candidate.name)
         if record_or_trip(governor, facts, broken.alarms):
             raise Interrupted from broken
         raise
+
+
+def _output_most(governor: Governor) -> int | None:
+    return governor.policy.sandbox.output_bytes_lineage_max
+
+
+def _require_room(governor: Governor, *, starting: bool) -> None:
+    """Raise `OutputSpent` where the policy lets answers say no more."""
+    spent = output_finding(_output_most(governor), governor.state.output, starting=starting)
+    if spent is not None:
+        raise OutputSpent(spent)
+
+
+def _reservation(governor: Governor, name: str, *, again: bool) -> list[Fact]:
+    """What the trial's sandboxes may say before its next entry, where the policy bounds that and nothing is set aside.
+
+    Each start of them sets it aside `again`: nobody knows what the last ones said when they broke off.
+    """
+    if _output_most(governor) is None or (name in governor.state.output.reserved and not again):
+        return []
+    return [lambda stamp: ev.AnswersReserved(**stamp, trial=name, output_bytes=OUTPUT_BYTES_RESERVED)]
 
 
 def _members(governor: Governor, candidate: Candidate, plan: TrialPlan) -> Mapping[str, Mapping[str, bytes]]:

@@ -23,7 +23,7 @@ from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Tier
 from keyturn.sandbox import seccomp, whereabouts
 from keyturn.sandbox.attest import Subject
-from keyturn.sandbox.cell import Cell, Ends, process_namespace
+from keyturn.sandbox.cell import Cell, Ends, process_namespace, unproven_devices
 from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes, remove
 from keyturn.sandbox.command import OWN_USERS, check, init_config, launch_request
 from keyturn.sandbox.decoys import Decoys
@@ -36,6 +36,9 @@ from keyturn.sandbox.running import BubblewrapParked
 from keyturn.sandbox.runtime import resolve
 
 LAUNCHER_SECONDS_MAX = 1.0
+DEVICES_SHOWN = "devices"
+"""A mark in the run folder: the machine's boot, and the devices that sandboxes saw since."""
+
 UNPROVEN = "unproven"
 """A mark in the run folder, holding the machine's boot: a stop was not proven, and no process outlives a boot."""
 
@@ -92,6 +95,16 @@ class Bubblewrap:
             found.append("user: the subject runs as the governor's own host user")
         return tuple(found)
 
+    def _lacking(self, spec: Spec, word: dict[str, object]) -> tuple[str, ...]:
+        """What this spec asks for that no kernel here gives, or that nobody can prove."""
+        layout = self.layout()
+        found = [] if word["landlock_abi"] else ["landlock: this kernel has none"]
+        if spec.limits.cpus is not None and "cpu" not in layout.controllers and "cpu" not in layout.v1:
+            found.append("cpu: no cgroup limits `cpu`, so only each process's own processor time is bounded")
+        if spec.devices:
+            found.append("devices: the halt of a device is not proven")
+        return tuple(found)
+
     def capabilities(self) -> Capabilities:
         """What this machine enforces, found out by launching a probe."""
         if self._capabilities is None:
@@ -119,13 +132,16 @@ class Bubblewrap:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             decoys = Decoys(folder / "decoys", spec.decoys, user or None)
             most = spec.limits.processes_max + OUR_PROCESSES
-            leaf = Leaf.make(layout, name, memory_bytes=spec.limits.memory_bytes, processes_max=most)
+            memory, cpus = spec.limits.memory_bytes, spec.limits.cpus
+            leaf = Leaf.make(layout, name, memory_bytes=memory, processes_max=most, cpus=cpus)
             undo.callback(leaf.remove)
             ends, theirs = _open_ends(spec)
             undo.pop_all()
         cell = Cell(name, spec, leaf=leaf, ends=ends, decoys=decoys, folder=folder, done=self._forget)
         self._live[name] = cell
         try:
+            if spec.devices:
+                self._mark_devices(spec)
             held = "memory" in layout.controllers or "memory" in layout.v1
             config = json.dumps(init_config(spec, memory_held=held)).encode()
             ends.lease.send(b"C" + config)
@@ -163,7 +179,7 @@ class Bubblewrap:
         subject = Subject(
             spec=cell.spec, leaf=cell.leaf, init=init, monitor=monitor, user=user or os.geteuid(),
             backend=self._version(), filter_digest=digest, landlock_abi=int(str(word["landlock_abi"])),
-            weaker=self.weaker() + (() if word["landlock_abi"] else ("landlock: this kernel has none",)),
+            weaker=self.weaker() + self._lacking(cell.spec, word), program=self.program(),
         )  # fmt: skip  # who, where, what
         return BubblewrapParked(cell, subject, Tier.T1 if subject.weaker else Tier.T2, lambda: self._halts == halts)
 
@@ -217,7 +233,16 @@ class Bubblewrap:
         inits = tuple(fd for cell in cells for fd in cell.target().inits)
         asked = (lambda: populated(root)) if root is not None else ((lambda: False) if not cells else None)
         alive = (lambda: processes(root)) if root is not None else list[int]
-        receipt = stop(Target(_scope(cells), self._kill_all, inits, asked, alive, lambda: self._behind(also)), why)
+        target = Target(
+            _scope(cells),
+            self._kill_all,
+            inits,
+            asked,
+            alive,
+            behind=lambda: self._behind(also),
+            unknown=self._unproven,
+        )
+        receipt = stop(target, why)
         self._remember(receipt, root)
         self._freezer.end()
         return receipt
@@ -239,6 +264,24 @@ class Bubblewrap:
         if root is None and receipt.state != "STOPPED":
             with contextlib.suppress(OSError):  # the kill is done; whoever cannot write here looks again
                 (self.run_root / UNPROVEN).write_bytes(BOOT_ID.read_bytes())
+
+    def _unproven(self) -> tuple[str, ...]:
+        """The devices that any sandbox here saw since the machine started: no later halt proves more of them."""
+        mark = self.run_root / DEVICES_SHOWN
+        try:
+            boot, *names = mark.read_text().split("\n")
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            return (f"devices: which were shown cannot be read: {error.strerror}",)
+        return unproven_devices(names) if boot == BOOT_ID.read_text().strip() else ()
+
+    def _mark_devices(self, spec: Spec) -> None:
+        """Note, before it is launched, what devices a sandbox will see."""
+        mark, boot = self.run_root / DEVICES_SHOWN, BOOT_ID.read_text().strip()
+        before = mark.read_text().split("\n") if mark.is_file() else []
+        known = before[1:] if before[:1] == [boot] else []
+        mark.write_text("\n".join([boot, *sorted({*known, *spec.devices})]))
 
     def _traces(self) -> bool:
         """Whether anything may still live that no cgroup would show."""
@@ -265,6 +308,7 @@ class Bubblewrap:
             populated=None if blind else lambda: any(populated(place) for place in places),
             processes=lambda: whereabouts.living(places),
             behind=lambda: self._behind(also),
+            unknown=self._unproven,
         )
         receipt = stop(target, "start")
         self._remember(receipt, layout.root)

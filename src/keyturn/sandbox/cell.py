@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,11 @@ class Ends:
         for fd in (self.stdin, self.stdout, self.stderr, self.setup, self.monitor_pidfd, self.init_pidfd, self.out):
             if fd >= 0:
                 os.close(fd)
+
+
+def unproven_devices(names: Sequence[str]) -> tuple[str, ...]:
+    """What a receipt must say of devices that a sandbox saw: whatever they were told to do, they may go on doing."""
+    return (f"devices: nothing shows that {', '.join(names)} stopped",) if names else ()
 
 
 def can_act(pid: int) -> bool:
@@ -124,6 +129,8 @@ class Cell:
         self.diagnostics = b""
         self.said_bytes = 0
         self.out_of_memory = False
+        self.cpu_until = spec.limits.cpu_seconds_max
+        self.out_of_time = False
         self.namespace = ""
         self.keepers: frozenset[int] = frozenset()
         self.init = 0
@@ -206,7 +213,16 @@ class Cell:
         self.decoys.look()
         if not self.out_of_memory and self.leaf.out_of_memory():
             self.out_of_memory = True
-        return self.word is None and not self.silent and not self.out_of_memory and not self.halted
+        if not self.out_of_time and self.overran():
+            self.out_of_time = True
+            self.kill()
+        trouble = self.silent or self.out_of_memory or self.out_of_time or self.halted
+        return self.word is None and not trouble
+
+    def overran(self) -> bool:
+        """Whether all processes together have used more processor time than they may, as the kernel counts it."""
+        used = self.leaf.cpu_seconds() if self.cpu_until is not None else None
+        return used is not None and self.cpu_until is not None and used > self.cpu_until
 
     def exchange(self, stdin: int, stdout: int, stderr: int) -> bool:
         """Let go of a program's pipes and of what it said, and take the next one's; false once all is given back."""
@@ -247,7 +263,8 @@ class Cell:
         with self._lock:
             inits = () if self.closed else tuple(os.dup(fd) for fd in self.pidfds())
         populated = self.leaf.populated if self.leaf.folder is not None else None
-        return Target(f"sandbox {self.id}", self.kill, inits, populated, self.processes)
+        unknown = unproven_devices(self.spec.devices)
+        return Target(f"sandbox {self.id}", self.kill, inits, populated, self.processes, unknown=lambda: unknown)
 
     def processes(self) -> list[int]:
         """Every process in it; without a cgroup, those of its process namespace that the kernel shows us."""
@@ -329,7 +346,7 @@ def _descriptors(place: Path) -> str:
 def may_serve(cell: Cell) -> bool:
     """Whether this sandbox can have a next program at all; without a cgroup nobody could prove that it is empty."""
     more = cell.served < cell.spec.programs_max
-    trouble = cell.closed or cell.halted or cell.silent or cell.deaf or cell.out_of_memory
+    trouble = cell.closed or cell.halted or cell.silent or cell.deaf or cell.out_of_memory or cell.out_of_time
     return more and not trouble and cell.leaf.folder is not None
 
 

@@ -6,6 +6,7 @@ of processes. Nothing outside our own root is ever written to, but for turning c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
@@ -13,7 +14,13 @@ from pathlib import Path
 
 from keyturn.core.errors import Unavailable
 
-CONTROLLERS = ("memory", "pids")
+CONTROLLERS = ("memory", "pids", "cpu")
+NEEDED = ("memory", "pids")
+"""What every sandbox is limited in; processor time only where its spec says so."""
+
+PERIOD_US = 20_000
+"""How often a share of the processors is given out anew; short, so that whoever used it up can soon end."""
+
 REMOVE_SECONDS_MAX = 2.0
 ASIDE = "keyturn-governor"
 """Where processes go that live in a delegated cgroup: with controllers on, only leaves may hold any."""
@@ -152,7 +159,7 @@ def discover(name: str) -> Layout:
         except OSError:
             continue
         v1[controller] = place
-    absent = [name for name in CONTROLLERS if name not in on and name not in v1]
+    absent = [name for name in NEEDED if name not in on and name not in v1]
     return Layout(root, v1, on, tuple((name, f"no cgroup limits `{name}`") for name in absent))
 
 
@@ -220,22 +227,28 @@ class Leaf:
     folder: Path | None = None
     fd: int = -1
     kill_fd: int = -1
+    quota_fd: int = -1
     v1: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, layout: Layout, name: str, *, memory_bytes: int, processes_max: int) -> Leaf:
-        """A fresh leaf with its limits; raises `Unavailable` where a limit that the layout promises is refused."""
+    def make(
+        cls, layout: Layout, name: str, *, memory_bytes: int, processes_max: int, cpus: float | None = None
+    ) -> Leaf:
+        """A fresh leaf with its limits; raises `Unavailable` where a limit that the layout promises is refused.
+
+        Without `cpus` it joins no hierarchy for them: each one more that v1 asks for makes a launch slower.
+        """
         leaf = cls(layout, name)
         if layout.root is None:
             return leaf
         try:
-            leaf._build(layout.root, memory_bytes=memory_bytes, processes_max=processes_max)
+            leaf._build(layout.root, memory_bytes=memory_bytes, processes_max=processes_max, cpus=cpus)
         except BaseException:
             leaf.remove()
             raise
         return leaf
 
-    def _build(self, root: Path, *, memory_bytes: int, processes_max: int) -> None:
+    def _build(self, root: Path, *, memory_bytes: int, processes_max: int, cpus: float | None) -> None:
         self.folder = root / self.name
         self.folder.mkdir()
         if "memory" in self.layout.controllers:
@@ -245,6 +258,8 @@ class Leaf:
         if "pids" in self.layout.controllers:
             self._limit(self.folder / "pids.max", processes_max)
         for controller, place in self.layout.v1.items():
+            if controller == "cpu" and cpus is None:
+                continue
             self.v1[controller] = place / self.name
             self.v1[controller].mkdir()
         if "memory" in self.v1:
@@ -253,10 +268,22 @@ class Leaf:
             _write(self.v1["memory"] / "memory.swappiness", "0")
         if "pids" in self.v1:
             self._limit(self.v1["pids"] / "pids.max", processes_max)
+        if cpus is not None:
+            self._share(self.folder, round(cpus * PERIOD_US))
         self.fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.kill_fd = os.open(self.folder / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
 
-    def _limit(self, path: Path, value: int) -> None:
+    def _share(self, folder: Path, quota_us: int) -> None:
+        """Bound the processors' time within each period, and keep the file open so that a kill can lift it."""
+        if "cpu" in self.layout.controllers:
+            self._limit(folder / "cpu.max", f"{quota_us} {PERIOD_US}")
+            self.quota_fd = os.open(folder / "cpu.max", os.O_WRONLY | os.O_CLOEXEC)
+        elif "cpu" in self.v1:
+            self._limit(self.v1["cpu"] / "cpu.cfs_period_us", PERIOD_US)
+            self._limit(self.v1["cpu"] / "cpu.cfs_quota_us", quota_us)
+            self.quota_fd = os.open(self.v1["cpu"] / "cpu.cfs_quota_us", os.O_WRONLY | os.O_CLOEXEC)
+
+    def _limit(self, path: Path, value: int | str) -> None:
         if not _write(path, str(value)):
             raise Unavailable(f"the kernel refused the limit `{path.name}` of {value}", help="see `keyturn doctor`")
 
@@ -270,6 +297,14 @@ class Leaf:
             return self.kill_fd >= 0 and os.write(self.kill_fd, b"1") == 1
         except OSError:
             return False
+        finally:
+            self.lift()
+
+    def lift(self) -> None:
+        """Give what was killed all the processors to die on: who used up a share could not even end before the next."""
+        if self.quota_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self.quota_fd, b"max" if "cpu" in self.layout.controllers else b"-1")
 
     def processes(self) -> list[int]:
         """Every process in it."""
@@ -317,7 +352,23 @@ class Leaf:
             texts = [_read(place / file).strip() for place, file in candidates if place is not None]
             numbers = [int(text) for text in texts if text.isdigit()]
             found[name] = min(numbers) if numbers else None
-        return found
+        return found | {"swap": self._swap(), "cpu_thousandths": self._cpu_thousandths()}
+
+    def _swap(self) -> int | None:
+        """How many bytes may be swapped out; None where the kernel does not say."""
+        new = _read(self.folder / "memory.swap.max").strip() if self.folder is not None else ""
+        if new:
+            return int(new) if new.isdigit() else None
+        texts = [_read(self.v1["memory"] / f"memory.{name}limit_in_bytes").strip() for name in ("memsw.", "")
+                 ] if "memory" in self.v1 else []  # fmt: skip  # both sums in one row
+        return int(texts[0]) - int(texts[1]) if texts and all(texts) else None
+
+    def _cpu_thousandths(self) -> int | None:
+        """How many thousandths of a processor it may use; None where nothing limits."""
+        words = _read(self.folder / "cpu.max").split() if "cpu" in self.layout.controllers and self.folder else []
+        if "cpu" in self.v1:
+            words = [_read(self.v1["cpu"] / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+        return int(words[0]) * 1000 // int(words[1]) if len(words) == 2 and words[0].isdigit() else None
 
     def holds(self, pid: int) -> bool:
         """Whether the process is in this leaf, in every hierarchy that limits it."""
@@ -327,10 +378,10 @@ class Leaf:
 
     def remove(self) -> bool:
         """Remove the leaf in every hierarchy; False where something stays."""
-        for fd in (self.fd, self.kill_fd):
+        for fd in (self.fd, self.kill_fd, self.quota_fd):
             if fd >= 0:
                 os.close(fd)
-        self.fd = self.kill_fd = -1
+        self.fd = self.kill_fd = self.quota_fd = -1
         places = [place for place in (self.folder, *self.v1.values()) if place is not None]
         gone = [remove(place) for place in places]
         return all(gone)

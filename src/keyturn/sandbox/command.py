@@ -6,6 +6,7 @@ Pure but for looking at modes of files; it starts nothing. Whatever is not named
 from __future__ import annotations
 
 import functools
+import math
 import os
 import posixpath
 import py_compile
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.terms import Json
-from keyturn.sandbox.attest import DEVICES
+from keyturn.sandbox.attest import DEVICES, SHM_BYTES
 from keyturn.sandbox.collect import KINDS, shown
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.port import Runtime, Spec
@@ -24,16 +25,19 @@ from keyturn.sandbox.port import Runtime, Spec
 ALONE = Path(__file__).parent / "alone"
 INIT_INSIDE = "/keyturn/init.py"
 STAGE = "/tmp"  # noqa: S108 - as in launcher.py: hidden under a fresh tmpfs of the child's own
-SHM_BYTES = 16 << 20
 INIT_SPARE_MS = 250
 """How much later than the governor init stops a subject whose time is up: whose the stop is then is plain."""
 
 OWN_USERS = (0x70000000, 0x7FFFFFF0)
 """Host user ids that no distribution hands out; each sandbox under root gets one of them."""
 
+DEVICE_DEPTH = 4
+"""Devices lie at most two folders deep, as in `/dev/dri/by-path/card`."""
+
 RESERVED = ("/proc", "/dev", "/keyturn", "/runtime", "/tmp", "/out", "/lib", "/lib64", "/usr", "/sys")  # noqa: S108 - the sandbox's own places
 EXECUTE, WRITE, READ, LIST, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 REMOVE_FILE, MAKE_REGULAR = 1 << 5, 1 << 8
+IOCTL = 1 << 15
 EVERYTHING_BUT_EXECUTION = ((1 << 16) - 1) & ~(EXECUTE | 1 << 6 | 1 << 11)
 """All Landlock rights on a folder but running files and making devices."""
 
@@ -42,7 +46,7 @@ def landlock_rules(spec: Spec) -> list[list[Json]]:
     """What the subject may do where, as (path, Landlock rights)."""
     tops = sorted({"/" + bind.target.split("/")[1] for bind in spec.runtime.binds})
     rules: list[list[Json]] = [[top, EXECUTE | READ | LIST] for top in tops]
-    rules += [["/proc", READ | LIST], ["/dev", READ | WRITE | LIST]]
+    rules += [["/proc", READ | LIST], ["/dev", READ | WRITE | LIST | (IOCTL if spec.devices else 0)]]
     rules += [[place, EVERYTHING_BUT_EXECUTION] for place in ("/tmp", "/dev/shm")]  # noqa: S108 - the sandbox's own
     if spec.out:
         rules.append(["/out", READ | LIST | WRITE | TRUNCATE | REMOVE_FILE | MAKE_REGULAR])
@@ -51,16 +55,23 @@ def landlock_rules(spec: Spec) -> list[list[Json]]:
     return rules
 
 
+def early_bounds(spec: Spec) -> list[Json]:
+    """The rlimits under which bubblewrap and init stand already, so that they can be attested before the subject is."""
+    return [
+        [resource.RLIMIT_CORE, 0],
+        [resource.RLIMIT_MEMLOCK, 0],
+        [resource.RLIMIT_FSIZE, spec.limits.file_bytes_max],
+        [resource.RLIMIT_NOFILE, spec.limits.open_files_max],
+    ]
+
+
 def init_config(spec: Spec, *, memory_held: bool) -> dict[str, Json]:
     """What init is told before anything else."""
     limits = spec.limits
-    bounds: list[Json] = [
-        [resource.RLIMIT_CORE, 0],
-        [resource.RLIMIT_MEMLOCK, 0],
-        [resource.RLIMIT_FSIZE, limits.file_bytes_max],
-        [resource.RLIMIT_NOFILE, limits.open_files_max],
-        [resource.RLIMIT_NPROC, limits.processes_max + 1],
-    ]
+    bounds: list[Json] = [*early_bounds(spec), [resource.RLIMIT_NPROC, limits.processes_max + 1]]
+    if limits.cpu_seconds_max is not None:
+        # One second more: the kernel samples a process and measures a cgroup, and which limit it was must be plain.
+        bounds.append([resource.RLIMIT_CPU, math.ceil(limits.cpu_seconds_max) + 1])
     if not memory_held:
         bounds.append([resource.RLIMIT_DATA, limits.memory_bytes])
     python = spec.argv[0] in {"python", "python3"}
@@ -88,7 +99,8 @@ def check(spec: Spec) -> None:
         )
     limits = spec.limits
     numbers = (limits.memory_bytes, limits.processes_max, limits.wall_seconds, limits.out_bytes, limits.tmp_bytes)
-    if min(*numbers, spec.lease_seconds) <= 0:
+    shares = [each for each in (limits.cpus, limits.cpu_seconds_max) if each is not None]
+    if min(*numbers, *shares, spec.lease_seconds) <= 0:
         raise MalformedInput("every limit must be more than nothing", help="give each limit and the lease a length")
     targets = [mount.target for mount in spec.mounts] + [decoy.target for decoy in spec.decoys]
     for target in targets:
@@ -97,6 +109,9 @@ def check(spec: Spec) -> None:
         others = [*RESERVED, *(other for other in targets if other is not target)]
         if any(target == other or target.startswith(other + "/") for other in others):
             raise MalformedInput(f"`{target}` lies within another place of the sandbox", help="choose another target")
+    for device in spec.devices:
+        if not is_plain_device(device):
+            raise MalformedInput(f"`{device}` is no device node under `/dev`", help="name one, like `/dev/nvidia0`")
     for mount in spec.mounts:
         if not mount.source.exists():
             raise Unavailable(f"`{mount.source}` is not there to be mounted", help="make it first")
@@ -106,6 +121,18 @@ def check(spec: Spec) -> None:
                 f"`{mount.target}` would show {KINDS[stat.S_IFMT(odd.lstat().st_mode)]}, `{shown(odd.name)}`",
                 help="mount folders that hold plain files only: a socket or pipe leads out of any read-only mount",
             )
+
+
+def is_plain_device(path: str) -> bool:
+    """Whether this is a device node under `/dev` itself, no link to one and none that every sandbox has."""
+    plain = posixpath.normpath(path) == path and path.startswith("/dev/") and path.count("/") <= DEVICE_DEPTH
+    if not plain or path.removeprefix("/dev/").split("/")[0] in {*DEVICES, "shm", "fd", "pts"}:
+        return False
+    try:
+        mode = Path(path).lstat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def open_to_all(path: Path) -> bool:
@@ -174,6 +201,8 @@ def _places(spec: Spec) -> list[str]:
     words += ["--tmpfs", "/dev"]
     for name in DEVICES:
         words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    for device in spec.devices:
+        words += ["--dev-bind", device, device]
     words += ["--symlink", "/proc/self/fd", "/dev/fd", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
     words += ["--size", str(spec.limits.tmp_bytes), "--tmpfs", "/tmp"]  # noqa: S108 - the sandbox's own
     return words + (["--size", str(spec.limits.out_bytes), "--tmpfs", "/out"] if spec.out else [])
@@ -207,4 +236,4 @@ def launch_request(program: str, spec: Spec, decoys: Decoys, *, user: int, tasks
     argv += [word for mask in spec.runtime.masks for word in ("--remount-ro", mask)]
     argv += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--seccomp", "4", "--"]
     argv += [spec.runtime.python, "-I", "-S", INIT_INSIDE]
-    return {"uid": user, "binds": binds, "argv": [*argv], "tasks": [*tasks]}
+    return {"uid": user, "binds": binds, "argv": [*argv], "tasks": [*tasks], "rlimits": early_bounds(spec)}

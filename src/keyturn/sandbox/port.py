@@ -16,7 +16,7 @@ from keyturn.core.terms import Digest, Instant, Json, Tier
 from keyturn.sandbox.freezing.held import Held, Look
 
 Purpose = Literal["improve", "answer", "drill"]
-Reason = Literal["exited", "wall", "lease", "halted", "memory", "lost"]
+Reason = Literal["exited", "wall", "cpu", "lease", "halted", "memory", "lost"]
 How = Literal["opened", "written"]
 State = Literal["STOPPED", "UNPROVEN"]
 
@@ -28,6 +28,10 @@ CLAIM = ("claim.json", 64 * 1024)
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The most that a subject may use. Bytes are bytes, lengths are seconds, and each is enforced by the kernel.
+
+    `cpus` is the share of processors that all its processes have together, `cpu_seconds_max` what they may use in all:
+    the governor stops it there whenever it looks. If it never looks, one process alone dies at most two seconds of its
+    own later, and all together use at most `cpus` x `wall_seconds`, which init's timer ends. None limits nothing.
 
     `out_bytes` and `tmp_bytes` size the two writable folders, `file_bytes_max` any single file;
     `output_bytes_max` bounds what `receive` accepts in all; `diagnostics_bytes_max` is the tail of stderr that is kept.
@@ -42,6 +46,8 @@ class Limits:
     file_bytes_max: int = 64 * MEBIBYTE
     open_files_max: int = 256
     diagnostics_bytes_max: int = 16 * 1024
+    cpus: float | None = None
+    cpu_seconds_max: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,8 @@ class Spec:
     is let go before it is needed: its wall limit counts from `begin`, and until then the lease alone holds it.
 
     `programs_max` is for what waits: of more than one, init loads the runner, which is `argv[2]` after `python -I`, and
-    each program is a fork of that, which ends as a whole before the next one begins; see `Running.again`.
+    each program is a fork of that, which ends as a whole before the next one begins; see `Running.again`. `devices` are
+    device nodes of the host that are shown where they lie: no halt of one is proven.
     """
 
     purpose: Purpose
@@ -111,6 +118,7 @@ class Spec:
     limits: Limits = field(default_factory=Limits)
     decoys: tuple[Decoy, ...] = ()
     out: bool = False
+    devices: tuple[str, ...] = ()
     lease_seconds: float = 2.0
     waits: bool = False
     programs_max: int = 1
@@ -140,11 +148,23 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One field that was compared: of whom, what was required and what the kernel enforces, in words."""
+
+    who: str
+    field: str
+    required: str
+    effective: str
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Attestation:
     """What the kernel enforces on every process of one parked sandbox, read from outside.
 
     `facts` carries no process id, inode or path of this machine: two runs of one configuration are equal.
-    `problems` lists each place where the effective is less than the required; the caller must refuse unless empty.
+    `rows` are all comparisons, and `problems` those where the effective is less than the required: the caller must
+    refuse unless empty.
     `weaker` names what the tier lacks, which is no problem by itself: the policy compares tiers.
     """
 
@@ -152,6 +172,7 @@ class Attestation:
     facts: Mapping[str, Json]
     problems: tuple[str, ...] = ()
     weaker: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,34 +264,27 @@ class Running(Protocol):
         Only after it was heard: what lives and was used until now is taken for ours. Raises `Unavailable` once it is
         gone.
         """
-        ...
 
     def alive(self) -> bool:
         """Whether what lived at `begin` still does: an end shows here before anybody else could tell of it."""
-        ...
 
     def beyond(self) -> int:
         """How many processes live in it beside those that lived at `begin`; without a `begin`, beside ours."""
-        ...
 
     def tick(self) -> bool:
         """Renew the lease and take in what happened; False once the main process has ended or was stopped."""
-        ...
 
     def decoys(self) -> tuple[DecoyOpened, ...]:
         """All decoys touched so far."""
-        ...
 
     def send(self, data: bytes, timeout: float) -> None:
         """Write all of `data`, renewing the lease. Raises `Unavailable` on time-out or when the pipe is closed."""
-        ...
 
     def receive(self, timeout: float) -> bytes:
         """Read what is there, waiting at most `timeout`, renewing the lease; b"" at the end of file.
 
         Raises `Unavailable` on time-out, and once more than `output_bytes_max` has come in all.
         """
-        ...
 
     def wait(self, timeout: float | None = None, on_tick: Callable[[], bool] | None = None) -> Exit:
         """Wait for the end of the main process, then kill what is left and see that it is gone; idempotent.
@@ -278,25 +292,21 @@ class Running(Protocol):
         `timeout` seconds from now, or the wall limit if that is sooner, ends it as "wall"; `on_tick` is called every
         third of the lease and on every event, and halts by returning False.
         """
-        ...
 
     def collect(self, declared: tuple[tuple[str, int], ...], also: tuple[tuple[str, int], ...] = (CLAIM,)) -> Collected:
         """Copy the declared files (name, greatest size) out of `/out`; those in `also` may be absent.
 
         Only after the sandbox is seen to be empty; raises `Unavailable` before that.
         """
-        ...
 
     def kill(self) -> None:
         """Write the kill and do not wait; `gone` says when nothing of the subject lives, `halt` proves all of it."""
-        ...
 
     def spare(self) -> None:
         """Kill the one process of a program and do not wait; the sandbox around it stays, where it may serve `again`.
 
         Where it may not, this is `kill`. A program that has not ended by itself is never waited for.
         """
-        ...
 
     def clear(self) -> None:
         """See that no trace is left of a program that was spared and is gone; waits a fraction of a second at most.
@@ -304,30 +314,24 @@ class Running(Protocol):
         Nothing lives there then but init and its monitor, who are as they were, as seen from outside, and the writable
         folders are empty. Raises `Unavailable` on any doubt, and the sandbox must then be killed.
         """
-        ...
 
     def again(self) -> Running:
         """Start the next runner in a sandbox that was cleared, on pipes of its own; this one is spent.
 
         Raises `Unavailable` on any doubt, and the sandbox must then be killed.
         """
-        ...
 
     def gone(self) -> bool:
         """Whether no process of the subject can do anything any more; our own init may still be on its way out."""
-        ...
 
     def seen(self) -> Exit:
         """How it ended as far as is seen now, without waiting; final once the subject is `gone`."""
-        ...
 
     def halt(self, why: str) -> Receipt:
         """Stop it now, from any thread, and prove it; idempotent, and nothing is raised before the kill is written."""
-        ...
 
     def close(self) -> None:
         """Kill what is left and give every descriptor, folder and cgroup back; idempotent."""
-        ...
 
 
 class Parked(Protocol):
@@ -337,22 +341,18 @@ class Parked(Protocol):
 
     def attest(self) -> Attestation:
         """Read from the kernel what is enforced for each process in it."""
-        ...
 
     def tick(self) -> bool:
         """Renew the lease; False when the sandbox is gone."""
-        ...
 
     def go(self) -> Running:
         """Let the subject start. Raises `Unavailable` when the sandbox is gone or a halt came in between."""
 
     def halt(self, why: str) -> Receipt:
         """As in `Running`."""
-        ...
 
     def close(self) -> None:
         """As in `Running`."""
-        ...
 
 
 class Backend(Protocol):

@@ -48,6 +48,16 @@ REMEDIES = {
         "without it the number of processes is bounded by rlimit only",
         "delegate the controller `pids` to the governor's cgroup",
     ),
+    "cpu": Missing(
+        "a share of the processors by cgroup",
+        "without it only the processor time of each single process is bounded",
+        "delegate the controller `cpu` to the governor's cgroup",
+    ),
+    "devices": Missing(
+        "a proof that a device has stopped",
+        "what a device was told to do it may go on doing after everything that told it is dead",
+        "give sealed runs no device, or run them in virtual machines that end with the device",
+    ),
     "user": Missing(
         "a host user of the subject's own",
         "a subject that breaks out of bubblewrap would be the governor's user",

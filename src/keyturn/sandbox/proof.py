@@ -30,7 +30,8 @@ class Target:
     """What is to be stopped. `populated` is None where there is no cgroup to ask.
 
     `inits` are process descriptors of this target's own: another thread cannot close them, and `stop` does. `behind`
-    strikes whatever else is to die, once the kill is written and before anything is waited for.
+    strikes whatever else is to die, once the kill is written and before anything is waited for. `unknown` says what
+    cannot be seen to stop at all, and is asked only then: with any of it, nothing proves the stop.
     """
 
     scope: str
@@ -39,6 +40,7 @@ class Target:
     populated: Callable[[], bool] | None
     processes: Callable[[], list[int]]
     behind: Callable[[], None] = lambda: None
+    unknown: Callable[[], tuple[str, ...]] = tuple
 
 
 def exited(pidfds: tuple[int, ...], seconds: float = 0.0) -> bool:
@@ -84,7 +86,7 @@ def _stop(target: Target, why: str, seconds: float) -> Receipt:
     written = _elapsed(start) if target.kill() else None
     target.behind()
     until = start + seconds
-    unknown = []
+    unknown = [*target.unknown()]
     init = _elapsed(start) if exited(target.inits, seconds) else None
     if init is None:
         unknown.append("init: its exit was not seen")

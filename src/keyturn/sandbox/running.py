@@ -92,6 +92,8 @@ class BubblewrapRunning:
         invariant(cell.spec.waits and self._ours is None, "only what waits begins, and once")
         self._wall = min(seconds, cell.spec.limits.wall_seconds)
         self._ours, self._cpu_before = cell.subjects(), cell.leaf.cpu_seconds() or 0.0
+        if cell.spec.limits.cpu_seconds_max is not None:
+            cell.cpu_until = self._cpu_before + cell.spec.limits.cpu_seconds_max
         if may_serve(cell):
             self._prepare()
         cell.idle = False
@@ -211,6 +213,7 @@ class BubblewrapRunning:
         cell = self._cell
         cell.drain()
         cell.out_of_memory = cell.out_of_memory or cell.leaf.out_of_memory()
+        cell.out_of_time = cell.out_of_time or cell.overran()
         code, killed_by, cpu = self._word()
         measured = cell.leaf.cpu_seconds()
         return Exit(
@@ -247,6 +250,8 @@ class BubblewrapRunning:
             return "halted"
         if cell.out_of_memory:
             return "memory"
+        if cell.out_of_time:
+            return "cpu"
         if cell.word is not None:
             return "exited"
         if over or cell.last_words == "wall":

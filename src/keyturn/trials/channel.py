@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.core.terms import Json
-from keyturn.trials.link import Fault, Frame, Link, LinkBroken, LinkLimits
+from keyturn.trials.link import Allowance, Fault, Frame, Link, LinkBroken, LinkLimits
 from keyturn.wire import canonical
 from keyturn.wire.frames import FRAME_BYTES_MAX
 
@@ -58,13 +58,16 @@ class FdChannel:
         limits: LinkLimits,
         sandbox_fault: Callable[[], str | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        allowance: Allowance | None = None,
     ) -> None:
-        self._link = Link(read_fd=read_fd, write_fd=write_fd, on_tick=on_tick, limits=limits, clock=clock)
+        self._link = Link(
+            read_fd=read_fd, write_fd=write_fd, on_tick=on_tick, limits=limits, clock=clock, allowance=allowance
+        )
         self._sandbox_fault = sandbox_fault
 
     @property
     def bytes_read(self) -> int:
-        """All bytes that the subject has sent so far; the caller charges them to the lineage's budget."""
+        """All bytes that were read of this subject so far; the `allowance` counts them over all its links."""
         return self._link.bytes_read
 
     def ask(self, frame: Frame, *, timeout_seconds: float) -> Frame:

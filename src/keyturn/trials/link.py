@@ -53,6 +53,24 @@ class LinkLimits:
     frames_max: int
 
 
+@dataclass(slots=True)
+class Allowance:
+    """How much one member may say until it is asked for another block, over all links that it has; None: no matter."""
+
+    most: int | None = None
+    read: int = 0
+
+    @property
+    def left(self) -> int:
+        """How much may be read in one go."""
+        return _CHUNK_BYTES if self.most is None else min(_CHUNK_BYTES, self.most - self.read)
+
+    def taken(self) -> int:
+        """What was read since this was asked last; from here on it counts anew."""
+        read, self.read = self.read, 0
+        return read
+
+
 class Link:
     """Frames over a pair of file descriptors, which the caller opens and closes.
 
@@ -68,6 +86,7 @@ class Link:
         on_tick: Callable[[], None],
         limits: LinkLimits,
         clock: Callable[[], float] = time.monotonic,
+        allowance: Allowance | None = None,
     ) -> None:
         os.set_blocking(read_fd, False)
         os.set_blocking(write_fd, False)
@@ -75,6 +94,7 @@ class Link:
         self._on_tick, self._clock, self._ticked_at = on_tick, clock, clock()
         self._reader = FrameReader(bytes_max_total=limits.bytes_max, frames_max=limits.frames_max)
         self._broken: Fault | None = None
+        self._allowance = allowance or Allowance()
         self.bytes_read = 0
         """All bytes that came from the other end so far, for the lineage's byte budget."""
 
@@ -132,13 +152,16 @@ class Link:
 
     def _read(self) -> bytes | None:
         """The bytes that lie ready, nothing at the end of the file, or None when one would have to wait."""
+        if self._allowance.left <= 0:
+            raise LinkBroken(Fault.ILLEGAL_FRAME)  # what it might say beyond this is never read
         try:
-            data = os.read(self._read_fd, _CHUNK_BYTES)
+            data = os.read(self._read_fd, self._allowance.left)
         except BlockingIOError:
             return None
         except OSError as error:
             raise LinkBroken(Fault.CLOSED) from error
         self.bytes_read += len(data)
+        self._allowance.read += len(data)
         return data
 
     def _wait(self, fd: int, events: int, deadline: float) -> None:

@@ -186,6 +186,8 @@ def why(step: Step) -> tuple[Finding, ...]:
         case agenda.AwaitWarrant():
             help = "`keyturn warrant give --programs N --wall-minutes M`, by who may"
             return (Finding("warrant_must_cover", f"there is no leave to train: {step.reason}", help),)
+        case agenda.AwaitBudget():
+            return (step.finding,)
         case agenda.AwaitAudit():
             said = f"{step.unaudited} generation(s) were released since people last looked; {step.bound} is the bound"
             return (Finding("pace_must_hold", said, "`keyturn audit`, by a person"),)

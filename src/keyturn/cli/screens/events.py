@@ -27,6 +27,7 @@ WORDS: Final[Mapping[type[ev.Event], Callable[[Any], str]]] = {
     ev.CandidateProposed: lambda e: f"`{e.candidate}` is {short(e.root)}, {count(len(e.files), 'file')}",
     ev.TrialPlanned: lambda e: f"`{e.trial}`: line {e.plan.get('line')}, at most {e.plan.get('items')} items",
     ev.TrialAdvanced: lambda e: f"`{e.trial}`: items {e.start} to {e.start + len(e.values)}{_faults(e.faults)}",
+    ev.AnswersReserved: lambda e: f"`{e.trial}`: {e.output_bytes} bytes set aside for what it may say",
     ev.TrialEnded: lambda e: f"`{e.trial}`: {e.verdict} after {count(e.items, 'item')}",
     ev.EvidenceRecorded: lambda e: f"`{e.trial}`: {e.verdict}, {e.estimate:.3f} [{e.low:.3f}, {e.high:.3f}]",
     ev.LevelRaised: lambda e: f"`{e.candidate}` raises to level {e.level} by `{e.threshold}`",
@@ -71,6 +72,7 @@ TONES: Final[Mapping[type[ev.Event], str]] = {
     ev.StatusPublished: "dim",
     ev.CheckpointWitnessed: "dim",
     ev.TrialAdvanced: "dim",
+    ev.AnswersReserved: "dim",
 }
 
 

@@ -19,6 +19,7 @@ from keyturn.core.state import Dossier, State
 from keyturn.core.terms import Gate, Instant
 
 TONES = {"HELD": "yellow", "HALTED": "red", "FROZEN": "cyan", "RUNNING?": "green", "READY": "green"}
+WAITS = (agenda.Halted, agenda.Hold, agenda.AwaitAudit, agenda.AwaitBudget, agenda.AwaitWarrant)
 RUN_THE_LOOP = "keyturn openevolve run FOLDER"
 
 
@@ -67,7 +68,7 @@ def behind(state: State, now: Instant) -> Step:
     if not isinstance(step, agenda.Publish):
         return step
     then = next_step(replace(state, published=state.size), now)
-    return then if isinstance(then, agenda.Halted | agenda.Hold | agenda.AwaitAudit | agenda.AwaitWarrant) else step
+    return then if isinstance(then, WAITS) else step
 
 
 def waiting(state: State, step: Step, now: Instant) -> Waiting:
@@ -78,6 +79,9 @@ def waiting(state: State, step: Step, now: Instant) -> Waiting:
         return _held(state, step.dossier, step.decision, now)
     if isinstance(step, agenda.AwaitAudit):
         return _audit(state, step)
+    if isinstance(step, agenda.AwaitBudget):
+        how = ("keyturn policy amend FILE", "raise `[sandbox] output_bytes_lineage_max`, by quorum")
+        return Waiting("HELD", safe(step.finding.message, 400), (how,))
     if isinstance(step, agenda.Witness):
         return _witness(step)
     if isinstance(step, agenda.AwaitWarrant):

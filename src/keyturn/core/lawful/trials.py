@@ -11,6 +11,7 @@ from typing import Final
 from keyturn.core import betting, trial
 from keyturn.core import events as ev
 from keyturn.core.betting import Process
+from keyturn.core.bounds import OUTPUT_BYTES_RESERVED, output_finding
 from keyturn.core.dossier import claim_line
 from keyturn.core.policy import Suite, Threshold
 from keyturn.core.state import Candidate, Lineage, State, Trial
@@ -31,6 +32,8 @@ def trial_planned(state: State, event: ev.TrialPlanned) -> Iterator[tuple[bool, 
         yield False, "it plans a trial for a threshold, a suite or a candidate that there is not"
         return
     yield state.halt is None, "it was planned while a halt stood"
+    lack = output_finding(_output_most(state), state.output, starting=True)
+    yield lack is None, lack.message if lack else ""
     yield candidate.status == "proposed", f"its candidate is {candidate.status} already"
     pair = (event.candidate, event.threshold)
     again = any((each.candidate, each.threshold) == pair for each in state.trials.values())
@@ -75,6 +78,11 @@ def trial_advanced(state: State, event: ev.TrialAdvanced) -> Iterator[tuple[bool
     known = state.trials[event.trial]
     plan = TrialPlan.from_json(known.plan)
     process = _process(plan, known)
+    most = _output_most(state)
+    if most is not None:
+        yield state.output.used <= most, f"answers may have said {state.output.used} bytes already; {most} are allowed"
+        reserved = state.output.reserved.get(event.trial, 0)
+        yield event.output_bytes <= reserved, f"{event.output_bytes} bytes were said; {reserved} were reserved"
     yield process.n == event.start, f"it goes on from item {event.start}; the bets stand at {process.n}"
     yield bool(event.values), "it reads nothing"
     for value in event.values:
@@ -85,6 +93,18 @@ def trial_advanced(state: State, event: ev.TrialAdvanced) -> Iterator[tuple[bool
     yield process.to_json() == event.process, "its bets do not follow from its values"
     adverse = all(value == ADVERSE[plan.kind] for value in event.values)
     yield not event.faults or adverse, "a fault was not counted against the candidate"
+
+
+def _output_most(state: State) -> int | None:
+    return state.current.policy.sandbox.output_bytes_lineage_max if state.current else None
+
+
+def answers_reserved(state: State, event: ev.AnswersReserved) -> Iterator[tuple[bool, str]]:
+    """Before sandboxes start, what they may say is set aside, and it is within what the policy leaves."""
+    fixed = OUTPUT_BYTES_RESERVED
+    yield event.output_bytes == fixed, f"it reserves {event.output_bytes} bytes; {fixed} is what a trial may say"
+    lack = output_finding(_output_most(state), state.output, starting=True)
+    yield lack is None, lack.message if lack else ""
 
 
 def trial_ended(state: State, event: ev.TrialEnded) -> Iterator[tuple[bool, str]]:

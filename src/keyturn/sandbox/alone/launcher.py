@@ -111,6 +111,8 @@ def become(request: dict[str, object], fds: list[int]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for number, value in request["rlimits"]:  # type: ignore[attr-defined]  # plain JSON, made by our own backend
+        resource.setrlimit(number, (value, value))
     argv = list(map(str, request["argv"]))  # type: ignore[call-overload]  # plain JSON, made by our own backend
     os.execve(argv[0], argv, {})
 
