@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from keyturn.app import specs
+from keyturn.app.machine.containment import Containment
 from keyturn.app.parking import Files, Parking, SpecOf
 from keyturn.core.betting import Process
 from keyturn.core.errors import Unavailable
@@ -22,7 +23,7 @@ from keyturn.core.trial import TrialPlan
 from keyturn.flow import ports
 from keyturn.flow.ports import Alarm, Alarmed, Attested, Bank, BlockRead, Improved, Interrupted, Latch, OnAttested
 from keyturn.sandbox import open_backend
-from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Parked, Receipt, Running, Runtime, Spec
+from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Receipt, Running, Runtime, Spec
 from keyturn.trials.channel import FdChannel
 from keyturn.trials.grader import GraderProcess, Planned
 from keyturn.trials.link import LinkLimits
@@ -41,12 +42,14 @@ class Sealed:
     tell: Callable[[str], None]
     halted: threading.Event = field(default_factory=threading.Event)
     parking: Parking = field(init=False)
+    containment: Containment = field(init=False)
     staged_runner: Path | None = None
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     spare: dict[tuple[str, ...], GraderProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.parking = Parking(self.backend, self.home / "run")
+        self.containment = Containment(self.backend, self.tell, self.check_halted)
 
     @classmethod
     @contextmanager
@@ -81,6 +84,7 @@ class Sealed:
         self, policy: Policy, parent: Files, *, leave: ports.Leave, on_attested: OnAttested, on_programs: object
     ) -> Improved:
         """One improve step; see the port `Improver`."""
+        self.containment.ensure(policy.sandbox.check_seconds)
         environment = {"KEYTURN_SEED": str(leave.seed), "KEYTURN_GENERATION": str(leave.generation)}
 
         def spec(folder: Path) -> Spec:
@@ -99,7 +103,7 @@ class Sealed:
         self.check_halted()
         parked, folder = self.parking.take(name, files, spec)
         try:
-            self._record(parked, on_attested)
+            on_attested(self.containment.attest(parked))
             with self.guard():
                 return parked.go(), folder
         except BaseException as fault:
@@ -107,11 +111,6 @@ class Sealed:
                 self.halted.clear()
             self.parking.clear(parked, folder)
             raise
-
-    def _record(self, parked: Parked, on_attested: OnAttested) -> None:
-        seen = parked.attest()
-        facts: Document = {**seen.facts, "weaker": list(seen.weaker)}
-        on_attested(Attested(seen.tier, facts, seen.problems))
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -134,6 +133,7 @@ class Sealed:
     @contextmanager
     def open(self, policy: Policy, suite: Suite, *, seed: str) -> Iterator[SealedTrial]:
         """Start the grader, outside the candidate's reach, on the bank that `seed` names."""
+        self.containment.ensure(policy.sandbox.check_seconds)
         grader = self._grader(suite.grader)
         try:
             planned = grader.plan(suite=suite.exam, seed=seed, items=suite.items_max)

@@ -22,6 +22,7 @@ EXITS = """exit: 0 done, 1 refused or held, 2 usage or configuration, 3 untruste
 LOOKING = "keyturn.cli.looking"
 ACTING = "keyturn.cli.acting"
 FOUNDING = "keyturn.cli.founding"
+MACHINE = "keyturn.cli.machine.commands"
 CHECKING = "keyturn.cli.checking"
 LOGS = "keyturn.cli.logs"
 LOOPING = "keyturn.cli.looping"
@@ -326,6 +327,12 @@ def _witness(made: argparse.ArgumentParser) -> None:
     words.fill(partial(_verb, _verbs(made)))
 
 
+def _sandbox(made: argparse.ArgumentParser) -> None:
+    _verb(
+        _verbs(made), "check", "attack our own sandbox, probe by probe, and say which tier it earns", MACHINE, "check"
+    )
+
+
 def _halt(made: argparse.ArgumentParser) -> None:
     _does(made, ACTING, "halt")
     made.add_argument("--as", dest="person", metavar="PERSON", help="which person halts; needs no key")
@@ -369,7 +376,8 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "key": ("people's keys", _key),
     "person": ("who may decide", _people),
     "policy": ("the rulebook", _policy),
-    "doctor": ("what this machine can enforce, and lacks", lambda made: _does(made, FOUNDING, "doctor")),
+    "doctor": ("what this machine can enforce, and lacks", lambda made: _does(made, MACHINE, "doctor")),
+    "sandbox": ("what keeps a subject in, and whether it holds", _sandbox),
     "openevolve": ("govern OpenEvolve, a loop that we did not write", _openevolve),
     "demo": ("watch a subject improve itself, governed, and turn the keys yourself", _demo),
 }

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from keyturn.core.terms import Custody, Digest, Gate, Json, Tier
 
+CHECK_SECONDS = 7 * 86400
+"""How old the last check of a sandbox may be where the policy does not say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -142,11 +145,20 @@ class GateRow:
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What one sealed run may use; bytes, processes and seconds."""
+    """What one sealed run may use; bytes, processes and seconds.
+
+    `check_seconds_max` is how old the last check of the sandbox itself may be, None where the policy does not say.
+    """
 
     memory_bytes: int
     processes_max: int
     wall_seconds: int
+    check_seconds_max: int | None = None
+
+    @property
+    def check_seconds(self) -> int:
+        """How old the last check may be, said or not."""
+        return CHECK_SECONDS if self.check_seconds_max is None else self.check_seconds_max
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from keyturn.core.policy import GateRow, Level, Loop, Policy, Seat, Suite, Threshold, Tripwire, Witnesses
+from keyturn.core.policy import GateRow, Level, Loop, Policy, SandboxLimits, Seat, Suite, Threshold, Tripwire, Witnesses
 from keyturn.core.policy_prose import explain
 from keyturn.core.terms import Custody, Gate
 
@@ -293,6 +293,7 @@ def _bounds(old: Policy, new: Policy) -> Iterator[Difference]:
         ("wall_seconds", "how long a sealed run may take"),
     ):
         yield from _smaller(f"sandbox.{name}", getattr(old.sandbox, name), getattr(new.sandbox, name), what)
+    yield from _check(old.sandbox, new.sandbox)
     for name, what in (
         ("evidence_seconds", "how old evidence may be"),
         ("permit_seconds", "how old the log's head may be when a permit is used"),
@@ -304,6 +305,16 @@ def _bounds(old: Policy, new: Policy) -> Iterator[Difference]:
     yield from _rows("witnesses.parties", _parties(before), _parties(after))
     path, why = "witnesses.allow_unwitnessed", "whether the log may go without witnesses"
     yield from _switched(path, before.allow_unwitnessed, after.allow_unwitnessed, tight=False, why=why)
+
+
+def _check(old: SandboxLimits, new: SandboxLimits) -> Iterator[Difference]:
+    """How old the sandbox's last check may be; only where the policy says it does a replay hold the governor to it."""
+    path = "sandbox.check_seconds_max"
+    yield from _smaller(path, old.check_seconds, new.check_seconds, "how old the sandbox's last check may be")
+    was, now = (str(each.check_seconds_max or "not said") for each in (old, new))
+    if (old.check_seconds_max is None) is not (new.check_seconds_max is None):
+        effect = TIGHTENS if new.check_seconds_max is not None else LOOSENS
+        yield Difference(path, was, now, effect, "whether whoever replays the log looks for the check")
 
 
 def _parties(witnesses: Witnesses) -> dict[str, object]:

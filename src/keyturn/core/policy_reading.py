@@ -16,6 +16,7 @@ from keyturn.core.errors import MalformedInput
 from keyturn.core.keys.public import read_ssh
 from keyturn.core.keys.vkey import COSIGNATURE, read_vkey
 from keyturn.core.policy import (
+    CHECK_SECONDS,
     Applicability,
     Clause,
     FileRule,
@@ -304,10 +305,12 @@ def _gate(t: _Table) -> GateRow:
 
 
 def _sandbox(t: _Table) -> SandboxLimits:
+    check = t.whole("check_seconds_max", 60, 366 * 86400, CHECK_SECONDS)
     return SandboxLimits(
         t.whole("memory_bytes", 16 << 20, 1 << 50),
         t.whole("processes_max", 4, 100_000),
         t.whole("wall_seconds", 1, 30 * 86400),
+        check if "check_seconds_max" in t.data else None,
     )
 
 

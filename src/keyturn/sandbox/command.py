@@ -5,13 +5,14 @@ Pure but for looking at modes of files; it starts nothing. Whatever is not named
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 import resource
 import stat
 from pathlib import Path
 
 from keyturn.core.errors import MalformedInput, Unavailable
-from keyturn.core.terms import Json
+from keyturn.core.terms import Digest, Json
 from keyturn.sandbox.attest import DEVICES
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.port import Runtime, Spec
@@ -31,6 +32,17 @@ EXECUTE, WRITE, READ, LIST, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 REMOVE_FILE, MAKE_REGULAR = 1 << 5, 1 << 8
 EVERYTHING_BUT_EXECUTION = ((1 << 16) - 1) & ~(EXECUTE | 1 << 6 | 1 << 11)
 """All Landlock rights on a folder but running files and making devices."""
+
+
+def digest_of(data: bytes) -> Digest:
+    """The digest of these bytes."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def own_digest() -> Digest:
+    """One digest over our own programs inside and around a sandbox, and over this file, which says how one is built."""
+    files = [*sorted(ALONE.glob("*.py")), Path(__file__)]
+    return digest_of("".join(f"{each.name} {digest_of(each.read_bytes())}\n" for each in files).encode())
 
 
 def landlock_rules(spec: Spec) -> list[list[Json]]:

@@ -371,18 +371,18 @@ class Backend(Protocol):
 
         Raises `Unavailable` when an interpreter or a library of it cannot be found.
         """
-        ...
 
     def capabilities(self) -> Capabilities:
         """What this machine enforces, found out by doing; costs a launch, and is kept."""
-        ...
+
+    def profile(self) -> Mapping[str, str]:
+        """What every sandbox here is made of, in short texts by name, or `Unavailable`; a check speaks of no other."""
 
     def prepare(self, spec: Spec) -> Parked:
         """Build a sandbox and park its init.
 
         Raises `Unavailable` with the reason and the remedy, `MalformedInput` for a spec that cannot mean anything.
         """
-        ...
 
     def halt_all(self, why: str) -> Receipt:
         """Stop every live sandbox of this backend, from any thread; nothing is raised before the kill is written."""

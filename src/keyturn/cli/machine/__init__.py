@@ -1,0 +1,1 @@
+"""The commands about this machine, and their screens: what it gives, and whether its sandboxes hold."""
