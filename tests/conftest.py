@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,29 @@ import pytest
 
 from tests.servers.buckets import CREDENTIALS, Buckets
 from tests.servers.cluster import Cluster
+
+STATE = "XDG_STATE_HOME"
+"""Where the containment check keeps its result."""
+
+KEPT = pytest.StashKey[tuple[str, str | None]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for the whole run, so that the containment suite runs once at most, and never for the user's own."""
+    place = tempfile.mkdtemp(prefix="keyturn-tests-")
+    config.stash[KEPT] = place, os.environ.get(STATE)
+    os.environ[STATE] = place
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Put back what was there."""
+    place, before = config.stash[KEPT]
+    shutil.rmtree(place, ignore_errors=True)
+    if before is None:
+        os.environ.pop(STATE, None)
+    else:
+        os.environ[STATE] = before
+
 
 REPO = Path(__file__).resolve().parent.parent
 

@@ -308,13 +308,13 @@ def _bounds(old: Policy, new: Policy) -> Iterator[Difference]:
 
 
 def _check(old: SandboxLimits, new: SandboxLimits) -> Iterator[Difference]:
-    """How old the sandbox's last check may be; only where the policy says it does a replay hold the governor to it."""
-    path = "sandbox.check_seconds_max"
-    yield from _smaller(path, old.check_seconds, new.check_seconds, "how old the sandbox's last check may be")
-    was, now = (str(each.check_seconds_max or "not said") for each in (old, new))
-    if (old.check_seconds_max is None) is not (new.check_seconds_max is None):
-        effect = TIGHTENS if new.check_seconds_max is not None else LOOSENS
-        yield Difference(path, was, now, effect, "whether whoever replays the log looks for the check")
+    """How old the sandbox's last check may be; a replay holds the governor to it only where the policy says so."""
+    if old.check_seconds_max == new.check_seconds_max:
+        return
+    silent = new.check_seconds_max is None or new.check_seconds > old.check_seconds
+    was, now = (f"{each.check_seconds}{'' if each.check_seconds_max else ', not said'}" for each in (old, new))
+    why = "how old the sandbox's last check may be, and whether a replay looks for it"
+    yield Difference("sandbox.check_seconds_max", was, now, LOOSENS if silent else TIGHTENS, why)
 
 
 def _parties(witnesses: Witnesses) -> dict[str, object]:

@@ -143,8 +143,8 @@ def record_attested(governor: Governor, purpose: str, attested: Attested) -> Non
         what = "; ".join(attested.problems) or "it is weaker than the policy allows"
         raise Unavailable(
             f"the sandbox for `{purpose}` reached tier {attested.tier}, at least {least} is required: {what}",
-            help="`keyturn doctor` says what this machine lacks, `keyturn sandbox check` what its sandboxes hold; nothing "
-            "of the subject was run",
+            help="`keyturn doctor` says what this machine lacks, `keyturn sandbox check` what a sandbox holds here; "
+            "nothing of the subject was run",
         )
 
 

@@ -56,7 +56,7 @@ def _info(place: str) -> dict[str, object]:
         raise ValueError(f"it answers `{status[:80]}`")
     said = json.loads(body)
     if not isinstance(said, dict):
-        raise ValueError("its answer is no object")  # noqa: TRY004 - what came is malformed, whatever its type
+        raise ValueError("its answer is no object")
     return said
 
 

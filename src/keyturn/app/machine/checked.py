@@ -1,4 +1,4 @@
-"""`keyturn sandbox check`, wired: run the suite on a backend of its own, and say whether what it earns is enough here."""
+"""`keyturn sandbox check`, wired: run the suite on a spare backend, and say whether the tier is enough."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def asked_in(state: State, name: str) -> Asked:
 
 
 def check_sandbox(root: Path | None, tell: Callable[[int, int, str], None]) -> CheckedHere:
-    """Run the whole suite now and keep the result, whatever it is; raises `Unavailable` where nothing can be launched."""
+    """Run the whole suite now and keep its result; raises `Unavailable` where nothing can be launched."""
     asked = asked_by(root)
     with spare_backend() as backend:
         before = checking.look(backend, asked.seconds_max)

@@ -1,4 +1,4 @@
-"""Facts about this machine, found out by doing: each launch is tried, each daemon asked, and the answer kept as it came.
+"""Facts about this machine, found out by doing: a launch is tried, a daemon asked, the answer kept as it came.
 
 What merely lies there (a device, a program, a sysctl) is only ever a hint for the remedy, never evidence that it works.
 """
@@ -108,7 +108,7 @@ def _container() -> str:
             return name
     groups = _text("/proc/1/cgroup")
     seen = next((name for name in ("docker", "kubepods", "lxc", "containerd") if name in groups), "")
-    return os.environ.get("container", "") or seen
+    return os.environ.get("container", "") or seen  # noqa: SIM112 - systemd and podman write it so
 
 
 def _text(path: str) -> str:
@@ -148,7 +148,7 @@ def _number(value: Json) -> int:
 
 
 def _tried(program: str, *flags: str) -> str:
-    """What bubblewrap says when it is to do this and no more, as the user that a subject would have; empty if it can."""
+    """What bubblewrap says when it is to do this and no more, without the superuser's powers; empty if it can."""
     code, said = _said(program, *flags, "--ro-bind", "/", "/", "--", shutil.which("true") or "/bin/true", dropped=True)
     return "" if code == 0 else said or f"it ended with code {code} and said nothing"
 

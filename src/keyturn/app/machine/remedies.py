@@ -100,7 +100,7 @@ def _elsewhere(system: System) -> Remedy:
     if system.kernel == "Darwin":
         why = "macOS has no process namespaces and no cgroups: Seatbelt hides files, and can prove no halt"
         return Remedy(
-            "Linux", why, (), "run Keyturn inside a Linux virtual machine; on macOS itself nothing is governed"
+            "Linux", why, (), "run Keyturn inside a Linux virtual machine; nothing is governed on macOS itself"
         )
     if system.kernel == "Windows":
         why = "the sandbox is made of Linux namespaces, cgroups and system call filters"
@@ -131,8 +131,8 @@ def _setuid(facts: Facts) -> Remedy:
 
 def _follows_links(facts: Facts) -> Remedy:
     why = (
-        f"`{facts.bubblewrap}` follows symbolic links while it sets a sandbox up (GHSA-pxhw-h44j-8pfx, mended in 0.12.0). "
-        "Our use is not exposed: every mount lands on a fresh tmpfs or within the read-only runtime, never within a "
+        f"`{facts.bubblewrap}` follows links while it builds a sandbox (GHSA-pxhw-h44j-8pfx, mended in 0.12.0); "
+        "ours is not exposed: every mount lands on a fresh tmpfs or within the read-only runtime, never within a "
         "folder that a subject could have written"
     )
     return Remedy("bubblewrap 0.12.0", why, (), "take it when your distribution has it", blocks=False)
@@ -225,7 +225,7 @@ def _no_limits(facts: Facts) -> Remedy:
 
 
 def _same_user(facts: Facts) -> Remedy:
-    why = "what breaks out of bubblewrap would be the governor's own user; under the superuser each gets a user of its own"
+    why = "what breaks out of bubblewrap is the governor's own user; under the superuser each has a user of its own"
     return Remedy("a host user of the subject's own", why, (SUPERUSER,), "no subject ever runs as the superuser")
 
 

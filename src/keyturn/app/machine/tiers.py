@@ -43,7 +43,7 @@ def _engines(facts: Facts) -> Given:
 
 
 def _virtual(facts: Facts) -> Given:
-    """T4 needs a backend that boots virtual machines, which Keyturn does not have yet; what the processor does is told."""
+    """T4 needs a backend that boots virtual machines, which Keyturn has not; what the processor does is told."""
     ran = (
         "a guest of five instructions ran, which does not show that a kernel boots" if not facts.guest else facts.guest
     )

@@ -31,7 +31,7 @@ def _fields(value: object) -> dict[str, object]:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Run the containment suite: 0 when the tier that it earns is enough, 1 when not, 4 when nothing can be launched."""
+    """Run the containment suite: 0 when the tier earned is enough, 1 when not, 4 when nothing can be launched."""
     from keyturn import app
 
     with Passing() as passing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+from typing import Self
 
 from keyturn.cli.screen import WIDTH, Paint, clip, safe, wants_colour
 
@@ -19,7 +20,7 @@ class Passing:
         self._paint = Paint(colour=wants_colour(self._stream))
         self._told = False
 
-    def __enter__(self) -> Passing:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:

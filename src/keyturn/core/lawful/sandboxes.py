@@ -45,7 +45,7 @@ def sandbox_attested(state: State, event: ev.SandboxAttested) -> Iterator[Check]
 
 def _adds_up(check: ev.Document) -> bool:
     held, scored, controlled = (_count(check, name) for name in ("held", "scored", "controlled"))
-    return 0 <= held <= scored and scored > 0 and 0 <= controlled
+    return 0 <= held <= scored and scored > 0 and controlled >= 0
 
 
 def _count(check: ev.Document, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Whether the last containment check still stands: it must fit what would be launched now, be fresh, and not have failed.
+"""Whether the last containment check still stands: it fits what would be launched now, is fresh, and did not fail.
 
 Pure. Any difference between what was checked and what is here now means that this was never checked.
 """
