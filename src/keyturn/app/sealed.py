@@ -49,7 +49,7 @@ class Sealed:
 
     def __post_init__(self) -> None:
         self.parking = Parking(self.backend, self.home / "run")
-        self.containment = Containment(self.backend, self.tell, self.check_halted)
+        self.containment = Containment(self.backend, self.tell, self._undisturbed)
 
     @classmethod
     @contextmanager
@@ -127,6 +127,12 @@ class Sealed:
         if self.halted.is_set():
             self.halted.clear()
             raise Interrupted
+
+    def _undisturbed(self) -> None:
+        """Raise `Interrupted` for a halt by whatever door: a check that one fell into shows nothing."""
+        self.check_halted()
+        with self.guard():
+            pass
 
     # --- trials
 

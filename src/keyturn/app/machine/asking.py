@@ -19,6 +19,7 @@ ANSWER_SECONDS = 1.0
 GUEST_SECONDS = 5.0
 ANSWER_BYTES_MAX = 4 << 20
 DOCKER = "/run/docker.sock"
+KVM = Path("/dev/kvm")
 GVISOR = "runsc"
 LANDLOCK_CREATE_RULESET, LANDLOCK_VERSION = 444, 1
 
@@ -32,7 +33,8 @@ def docker() -> tuple[str, bool]:
     try:
         body = _info(place)
     except (OSError, ValueError) as fault:
-        why = (getattr(fault, "strerror", None) or str(fault)).lower()
+        strerror = getattr(fault, "strerror", None)
+        why = strerror.lower() if strerror else str(fault)
         return f"docker: no daemon answers at `{place}`: {why}", False
     runtimes = body.get("Runtimes")
     names = sorted(runtimes) if isinstance(runtimes, dict) else []
@@ -62,8 +64,8 @@ def _info(place: str) -> dict[str, object]:
 
 def guest() -> str:
     """What happened when a guest of five instructions was run on `/dev/kvm`; empty where it ran to its end."""
-    if not Path("/dev/kvm").exists():
-        return "there is no /dev/kvm"
+    if not KVM.exists():
+        return f"there is no {KVM}"
     argv = [sys.executable, "-I", "-S", str(ALONE / "guest.py")]
     try:
         ran = subprocess.run(argv, capture_output=True, timeout=GUEST_SECONDS, check=False, env={})

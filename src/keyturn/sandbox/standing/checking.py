@@ -49,7 +49,7 @@ def ensure(backend: Backend, seconds_max: int, *, tell: Tell, tick: Callable[[],
     if not _needed(look(backend, seconds_max)):
         return None
     with file.one_at_a_time(file.place(), tick):
-        return _run(backend, tell) if _needed(look(backend, seconds_max)) else None
+        return _run(backend, tell, tick) if _needed(look(backend, seconds_max)) else None
 
 
 def _needed(seen: Standing) -> bool:
@@ -62,15 +62,16 @@ def run(backend: Backend, *, tell: Tell, tick: Callable[[], None]) -> Checked:
     Raises `Unavailable` where nothing can be launched, or where the result cannot be kept.
     """
     with file.one_at_a_time(file.place(), tick):
-        return _run(backend, tell)
+        return _run(backend, tell, tick)
 
 
-def _run(backend: Backend, tell: Tell) -> Checked:
+def _run(backend: Backend, tell: Tell, tick: Callable[[], None]) -> Checked:
     folder = Path(tempfile.mkdtemp(prefix="keyturn-check-"))
     try:
         checked = suite.check(backend, folder, tell=tell)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    tick()  # whoever was halted during the last probe was disturbed, and has nothing to keep
     file.write(file.place(), kept_of(checked, bound_to(backend, checked.suite)))
     return checked
 

@@ -40,20 +40,25 @@ def now() -> Moment:
 def read(path: Path) -> tuple[Kept | None, str]:
     """What is kept, or None and why nothing is; never raises, because what cannot be read was never checked."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        data, distrusted = _data(path)
     except FileNotFoundError:
         return None, ""
     except OSError as fault:
         return None, f"its result at `{path}` cannot be read: {fault.strerror}"
-    with open(fd, "rb") as file:  # noqa: PTH123 - the descriptor was opened without following links
-        distrusted = _distrusted(os.fstat(fd)) or _distrusted(path.parent.stat(), folder=True)
-        if distrusted:
-            return None, f"its result at `{path}` does not count: {distrusted}"
-        data = file.read(BYTES_MAX + 1)
+    if distrusted:
+        return None, f"its result at `{path}` does not count: {distrusted}"
     try:
         return _kept(data), ""
-    except (ValueError, LookupError, TypeError) as fault:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as fault:
         return None, f"its result at `{path}` is not what a check writes: {fault}"
+
+
+def _data(path: Path) -> tuple[bytes, str]:
+    """What stands there, and why it does not count; links are not followed, pipes not waited for."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(fd, "rb") as file:  # noqa: PTH123 - the descriptor was opened without following links
+        distrusted = _distrusted(os.fstat(fd)) or _distrusted(path.parent.stat(), folder=True)
+        return b"" if distrusted else file.read(BYTES_MAX + 1), distrusted
 
 
 def _distrusted(status: os.stat_result, *, folder: bool = False) -> str:
@@ -67,7 +72,7 @@ def _distrusted(status: os.stat_result, *, folder: bool = False) -> str:
 
 
 def _kept(data: bytes) -> Kept:
-    """The result in these bytes; raises `ValueError`, `LookupError` or `TypeError` for anything else."""
+    """The result in these bytes; anything else raises one of the errors that `read` knows."""
     if len(data) > BYTES_MAX:
         raise ValueError("it is too long")
     body = json.loads(data)
