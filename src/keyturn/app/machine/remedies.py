@@ -153,7 +153,7 @@ def _in_container(facts: Facts) -> Remedy:
 def _apparmor(facts: Facts) -> Remedy:
     why = f"AppArmor keeps ordinary programs from making user namespaces here: `{facts.namespaces}`"
     note = f"Ubuntu 25.04 and later load this profile by themselves. `{PROFILE}` names /usr/bin/bwrap and no other copy"
-    return Remedy("leave for bubblewrap to make user namespaces", why, APPARMOR, note)
+    return Remedy("user namespaces for bubblewrap", why, APPARMOR, note)
 
 
 def _clone_off(facts: Facts) -> Remedy:

@@ -21,12 +21,13 @@ class Given:
 def tiers(facts: Facts) -> tuple[Given, ...]:
     """T0 to T4, weakest first."""
     tried = "a probe was launched sealed, attested, let attack, and stopped"
-    lacks = ", ".join(sorted({*facts.lacking})) or "nothing"
+    lacks = ", ".join(sorted({*facts.lacking}))
+    without = f"lacks {lacks}" if facts.lacking else "there is no sandbox that could have them"
     first, second = facts.tier.rank >= Tier.T1.rank, facts.tier.rank >= Tier.T2.rank
     return (
         Given(Tier.T0, "no sandbox", True, "always there, and never enough"),
         Given(Tier.T1, "namespaces, filter, Landlock", first, tried if first else _why_not(facts)),
-        Given(Tier.T2, "own user, cgroup and limits", second, tried if second else f"lacks {lacks}"),
+        Given(Tier.T2, "own user, cgroup and limits", second, tried if second else without),
         _engines(facts),
         _virtual(facts),
     )

@@ -24,6 +24,9 @@ KINDS = (
     ("information", "INFORMATION", "what it learns of this machine; not scored"),
 )
 INSIDE = {"held": ("✔ held", "green"), "breach": ("✖ BREACH", "red"), "unsure": ("? unsure", "yellow")}
+OPEN = {"held": ("✔ closed", "green"), "breach": ("· open", "yellow"), "unsure": ("? unsure", "yellow")}
+"""What only informs is a channel that is open or closed; it is no breach."""
+
 CONTROL = {"succeeds": ("shown outside", "green"), "fails": ("fails outside too", "yellow"), "none": ("none", "dim")}
 WORDS = {
     "stands": ("stands", "green"),
@@ -131,12 +134,12 @@ def _probes(sheet: Sheet, found: CheckedHere, kind: str, title: str, about: str)
     sheet.lines[-1] += sheet.paint(f"  {about}", "dim")
     wide = sheet.width >= WIDE
     for row in rows:
-        word, tone = INSIDE[row.inside]
+        word, tone = (OPEN if kind == "information" else INSIDE)[row.inside]
         control, shade = CONTROL[row.control]
         room = sheet.width - 35
         what = pad(clip(safe(row.what, 200), room), room)
         sheet.line(f"  {row.number:>2} {sheet.paint(pad(word, 9), tone)} {what} {sheet.paint(control, shade)}")
-        seen = [row.detail] if row.inside != "held" or wide else []
+        seen = [row.detail] if wide or (row.inside != "held" and kind != "information") else []
         seen += [f"outside: {row.control_detail}"] if wide and row.control_detail else []
         for text in [each for each in seen if each]:
             sheet.say(safe(text, 400), "dim" if row.inside == "held" else tone, indent=15)
