@@ -36,8 +36,8 @@ KEPT = Kept(
 )  # fmt: skip  # one result
 STANDS = judge(KEPT, "", bound={"boot": "this"}, now=Moment(NOW, 3 * HOUR_MS), seconds_max=604800)
 NEVER = judge(None, "", bound={"boot": "this"}, now=Moment(NOW, 0), seconds_max=604800)
-HELD = Checked(Tier.T2, rows(), ("locks on shared files",), (), DIGEST, 3, 3, 3, 6.14)
-BREACHED = Checked(Tier.T0, rows(breached=(1, 4)), (), ("user: the governor's own",), DIGEST, 2, 3, 3, 6.14)
+HELD = Checked(Tier.T2, rows(), ("locks on shared files",), (), DIGEST, 3, 3, 2, 6.14)
+BREACHED = Checked(Tier.T0, rows(breached=(1, 4)), (), ("user: the governor's own",), DIGEST, 2, 3, 2, 6.14)
 ASKED = Asked(Tier.T2, "the policy of `toy` on level 0", 604800)
 
 
@@ -139,11 +139,11 @@ def test_a_check_ends_with_0_where_its_tier_is_enough(
     said, out, err = terminal("sandbox", "check")
     assert (said, err) == (code, "· checks the sandbox: 4 probes\n")
     assert out.startswith(
-        f"CONTAINMENT {made.tier}: {made.held} of {made.scored} probes held, 3 of them with a control\n"
+        f"CONTAINMENT {made.tier}: {made.held} of {made.scored} probes held, 2 of them with a control\n"
     )
     said, body = terminal.json("sandbox", "check")
     assert (said, body["enough"], body["exit_code"]) == (code, code == 0, code)
-    assert (body["tier"], body["held"], body["scored"], body["controlled"]) == (made.tier.value, made.held, 3, 3)
+    assert (body["tier"], body["held"], body["scored"], body["controlled"]) == (made.tier.value, made.held, 3, 2)
     assert [row["inside"] for row in body["rows"]] == [row.inside for row in made.rows]
 
 

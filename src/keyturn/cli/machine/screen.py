@@ -27,7 +27,7 @@ INSIDE = {"held": ("✔ held", "green"), "breach": ("✖ BREACH", "red"), "unsur
 OPEN = {"held": ("✔ closed", "green"), "breach": ("· open", "yellow"), "unsure": ("? unsure", "yellow")}
 """What only informs is a channel that is open or closed; it is no breach."""
 
-CONTROL = {"succeeds": ("shown outside", "green"), "fails": ("fails outside too", "yellow"), "none": ("none", "dim")}
+CONTROL = {"fails": "shows nothing, it fails outside too", "none": "without a control"}
 WORDS = {
     "stands": ("stands", "green"),
     "failed": ("FAILED", "red"),
@@ -135,11 +135,12 @@ def _probes(sheet: Sheet, found: CheckedHere, kind: str, title: str, about: str)
     wide = sheet.width >= WIDE
     for row in rows:
         word, tone = (OPEN if kind == "information" else INSIDE)[row.inside]
-        control, shade = CONTROL[row.control]
-        room = sheet.width - 35
-        what = pad(clip(safe(row.what, 200), room), room)
-        sheet.line(f"  {row.number:>2} {sheet.paint(pad(word, 9), tone)} {what} {sheet.paint(control, shade)}")
+        room = sheet.width - 15
+        sheet.line(f"  {row.number:>2} {sheet.paint(pad(word, 9), tone)} {clip(safe(row.what, 200), room)}")
         seen = [row.detail] if wide or (row.inside != "held" and kind != "information") else []
-        seen += [f"outside: {row.control_detail}"] if wide and row.control_detail else []
         for text in [each for each in seen if each]:
             sheet.say(safe(text, 400), "dim" if row.inside == "held" else tone, indent=15)
+        if row.control != "succeeds":
+            sheet.say(safe(f"{CONTROL[row.control]}: {row.control_detail}", 400), "yellow", indent=15)
+        elif wide and row.control_detail:
+            sheet.say(safe(f"outside: {row.control_detail}", 400), "dim", indent=15)
