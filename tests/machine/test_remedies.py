@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from keyturn.app.machine.doctor import bounded
 from keyturn.app.machine.facts import APPARMOR_ON, CLONE_OFF, NAMESPACES_MAX, Facts, System
 from keyturn.app.machine.remedies import CONTAINER, DELEGATE, TABLE, Remedy, family, remedies
 from keyturn.app.machine.tiers import tiers
 from keyturn.core.terms import Tier
 from tests.machine import systems
 from tests.machine.systems import facts, system
+from tests.sandbox.test_standing import KEPT, judged
 
 
 def whats(found: Facts) -> list[str]:
@@ -221,3 +223,19 @@ def test_a_tier_is_given_only_where_it_was_tried() -> None:
 def test_a_guest_that_runs_gives_no_virtual_machine() -> None:
     last = tiers(facts(guest=""))[-1]
     assert (last.given, "does not show that a kernel boots" in last.evidence) == (False, True)
+
+
+def test_a_machine_is_no_better_than_its_last_check() -> None:
+    kept = replace(KEPT, tier=Tier.T1, failed=("fork-bomb (breach)",))
+    seen = bounded(facts(), judged(kept))
+    assert (seen.tier, seen.breached) == (Tier.T1, "27 of 28 probes held; not fork-bomb (breach)")
+    assert only(seen).commands == ("keyturn sandbox check",)
+    assert [each.given for each in tiers(seen)] == [True, True, False, False, False]
+    assert "fork-bomb" in tiers(seen)[2].evidence
+    failed = bounded(facts(), judged(replace(kept, tier=Tier.T0)))
+    assert (failed.tier, whats(failed)) == (Tier.T0, ["a containment check that holds"])
+
+
+def test_a_check_of_another_machine_says_nothing_of_this_one() -> None:
+    for check in (None, judged(None), judged(replace(KEPT, tier=Tier.T0), boot="another"), judged(KEPT)):
+        assert bounded(facts(), check) == facts()

@@ -131,7 +131,7 @@ def test_an_attestation_without_a_standing_check_is_worth_nothing(seen: Standing
 def test_no_attestation_is_better_than_its_check_and_no_check_makes_one_better() -> None:
     lower = with_check(SEEN, judged(replace(KEPT, tier=Tier.T1)))
     assert (lower.tier, lower.problems) == (Tier.T1, ())
-    assert lower.weaker == ("check: 27 of 28 probes held, which earns T1",)
+    assert lower.weaker == ("check: it earns T1: 27 of 28 probes held; not lock-on-a-shared-file (breach)",)
     assert with_check(replace(SEEN, tier=Tier.T1), judged()).tier is Tier.T1
     assert with_check(replace(SEEN, tier=Tier.T0, problems=("`/` is writable",)), judged()).problems == (
         "`/` is writable",

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keyturn.app.machine import facts as found
@@ -78,17 +78,25 @@ def capabilities() -> Capabilities:
 
 def doctor(root: Path | None) -> Doctor:
     """Look by doing: a probe is launched sealed, daemons are asked, nothing of the project is touched."""
-    project, state = _project(root)
-    seconds = state.current.policy.sandbox.check_seconds if state.current else CHECK_SECONDS
     if not found.is_linux():
         here = found.Facts(system=found.system(), root=False, tier=Tier.T0, fault="there is no sandbox for this system")
-        return Doctor(Tier.T0, tiers(here), (_python(), project), remedies(here), (), None, here)
+        return Doctor(Tier.T0, tiers(here), (_python(),), remedies(here), (), None, here)
+    project, state = _project(root)
+    seconds = state.current.policy.sandbox.check_seconds if state.current else CHECK_SECONDS
     with spare_backend() as backend:
         seen = backend.capabilities()
         check = _check(backend, seconds)
-    here = found.gather(seen)
+    here = bounded(found.gather(seen), check)
     rows = (_system(here), _python(), _account(), project)
-    return Doctor(seen.tier, tiers(here), rows, remedies(here), seen.weaker, check, here)
+    return Doctor(here.tier, tiers(here), rows, remedies(here), seen.weaker, check, here)
+
+
+def bounded(here: found.Facts, check: Standing | None) -> found.Facts:
+    """The facts with a tier no better than a check that speaks of this very machine: a governor attests no more."""
+    kept = check.kept if check is not None and check.word in {"stands", "failed"} else None
+    if kept is None or kept.tier.rank >= here.tier.rank:
+        return here
+    return replace(here, tier=kept.tier, breached=kept.score)
 
 
 def _check(backend: Backend, seconds_max: int) -> Standing | None:

@@ -49,7 +49,8 @@ class Facts:
 
     `namespaces` and `processes` are what bubblewrap said when it was asked for a user namespace, and for a `/proc` of
     its own; `lacking` are the guarantees of T2 that the sandbox's own probe missed, and `fault` what kept it from being
-    built at all. `sysctls` are the switches that could explain it.
+    built at all; `breached` is what a containment check found that earned less than this.
+    `sysctls` are the switches that could explain it.
     """
 
     system: System
@@ -66,6 +67,7 @@ class Facts:
     docker: str = ""
     gvisor: bool = False
     guest: str = ""
+    breached: str = ""
 
     @property
     def version(self) -> tuple[int, ...]:

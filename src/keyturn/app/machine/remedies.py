@@ -237,7 +237,14 @@ def _no_landlock(facts: Facts) -> Remedy:
     return Remedy("Landlock", why, ("cat /sys/kernel/security/lsm",), note)
 
 
+def _breached(facts: Facts) -> Remedy:
+    why = f"the last check earned less than this machine seems to give: {facts.breached}"
+    note = "run it again when the machine is quiet; what breaches then is a hole, and SECURITY.md says whom to tell"
+    return Remedy("a containment check that holds", why, ("keyturn sandbox check",), note)
+
+
 TABLE: Final = (
+    Row(lambda f: bool(f.breached), _breached),
     Row(lambda f: not f.bubblewrap, _no_bubblewrap),
     Row(lambda f: bool(f.version) and f.version < OLDEST, _too_old),
     Row(lambda f: f.setuid, _setuid),

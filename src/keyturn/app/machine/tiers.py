@@ -22,7 +22,8 @@ def tiers(facts: Facts) -> tuple[Given, ...]:
     """T0 to T4, weakest first."""
     tried = "a probe was launched sealed, attested, let attack, and stopped"
     lacks = ", ".join(sorted({*facts.lacking}))
-    without = f"lacks {lacks}" if facts.lacking else "there is no sandbox that could have them"
+    missed = f"lacks {lacks}" if facts.lacking else "there is no sandbox that could have them"
+    without = facts.breached or missed
     first, second = facts.tier.rank >= Tier.T1.rank, facts.tier.rank >= Tier.T2.rank
     return (
         Given(Tier.T0, "no sandbox", True, "always there, and never enough"),
@@ -34,7 +35,7 @@ def tiers(facts: Facts) -> tuple[Given, ...]:
 
 
 def _why_not(facts: Facts) -> str:
-    return facts.fault or "no sandbox could be built"
+    return facts.breached or facts.fault or "no sandbox could be built"
 
 
 def _engines(facts: Facts) -> Given:

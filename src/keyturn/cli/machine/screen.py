@@ -86,8 +86,8 @@ def _last_check(sheet: Sheet, found: Doctor, now: Instant) -> None:
     if kept is None:
         said = f"{word}: {safe(seen.findings[0], 300)}"
     else:
-        said = f"{word}: {kept.held} of {kept.scored} probes held, {kept.tier}, {span(now - kept.when.at)} ago"
-        said += "".join(f"; {safe(finding, 300)}" for finding in seen.findings)
+        said = f"{word}: {kept.tier}, {span(now - kept.when.at)} ago, {safe(kept.score, 300)}"
+        said += "".join(f"; {safe(finding, 300)}" for finding in seen.findings if seen.word != "failed")
     sheet.entry("check", said, tone, wide=10)
     if not seen.stands:
         sheet.command("keyturn sandbox check", "a governor does it by itself before it launches")

@@ -10,13 +10,16 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keyturn.core.terms import Digest
 from keyturn.sandbox import suite
 from keyturn.sandbox.port import Backend
 from keyturn.sandbox.standing import file
 from keyturn.sandbox.standing.judging import Kept, Standing, judge
-from keyturn.sandbox.suite import Checked, Row
+
+if TYPE_CHECKING:
+    from keyturn.sandbox.suite import Checked, Row
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -6,7 +6,6 @@ A file that is not exactly what we would have written counts as none. Whoever ha
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -185,6 +184,8 @@ def one_at_a_time(path: Path, tick: Callable[[], None]) -> Iterator[None]:
 
 
 def _locked(fd: int) -> bool:
+    import fcntl  # not everywhere, and `keyturn doctor` has something to say everywhere
+
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

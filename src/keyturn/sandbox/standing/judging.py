@@ -48,6 +48,15 @@ class Kept:
     when: Moment
     bound: Mapping[str, str]
 
+    @property
+    def score(self) -> str:
+        """How many probes held, and which did not, in words."""
+        said = f"{self.held} of {self.scored} probes held"
+        if not self.failed:
+            return said
+        more = f" and {len(self.failed) - NAMED_MAX} more" if len(self.failed) > NAMED_MAX else ""
+        return f"{said}; not {', '.join(self.failed[:NAMED_MAX])}{more}"
+
     def facts(self) -> dict[str, Json]:
         """What every attestation carries of it; equal for as long as this very check stands."""
         return {
@@ -121,9 +130,7 @@ def _failed(kept: Kept) -> tuple[str, ...]:
     """A check that earned no tier at all, or that scored nothing, failed."""
     if kept.tier is not Tier.T0 and kept.scored > 0:
         return ()
-    named = ", ".join(kept.failed[:NAMED_MAX]) or "no probe"
-    more = f" and {len(kept.failed) - NAMED_MAX} more" if len(kept.failed) > NAMED_MAX else ""
-    return (f"the last check failed: {kept.held} of {kept.scored} probes held; not {named}{more}",)
+    return (f"the last check failed: {kept.score}",)
 
 
 def with_check(seen: Attestation, standing: Standing) -> Attestation:
@@ -138,5 +145,5 @@ def with_check(seen: Attestation, standing: Standing) -> Attestation:
         return Attestation(Tier.T0, facts, (*seen.problems, *problems), seen.weaker)
     if kept.tier.rank >= seen.tier.rank:
         return Attestation(seen.tier, facts, seen.problems, seen.weaker)
-    said = f"check: {kept.held} of {kept.scored} probes held, which earns {kept.tier}"
+    said = f"check: it earns {kept.tier}: {kept.score}"
     return Attestation(kept.tier, facts, seen.problems, (*seen.weaker, said))
