@@ -16,24 +16,17 @@ from tests.servers.cluster import Cluster
 STATE = "XDG_STATE_HOME"
 """Where the containment check keeps its result."""
 
-KEPT = pytest.StashKey[tuple[str, str | None]]()
+KEPT = pytest.StashKey[str]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for the whole run, so that the containment suite runs once at most, and never for the user's own."""
-    place = tempfile.mkdtemp(prefix="keyturn-tests-")
-    config.stash[KEPT] = place, os.environ.get(STATE)
-    os.environ[STATE] = place
+    config.stash[KEPT] = os.environ[STATE] = tempfile.mkdtemp(prefix="keyturn-tests-")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Put back what was there."""
-    place, before = config.stash[KEPT]
-    shutil.rmtree(place, ignore_errors=True)
-    if before is None:
-        os.environ.pop(STATE, None)
-    else:
-        os.environ[STATE] = before
+    """Remove it; the variable stays, for a thread that is left must not take to the user's own folder now."""
+    shutil.rmtree(config.stash[KEPT], ignore_errors=True)
 
 
 REPO = Path(__file__).resolve().parent.parent
