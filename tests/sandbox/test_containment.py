@@ -87,6 +87,11 @@ def test_no_file_of_the_host_can_be_read(inside: Inside, tmp_path: Path) -> None
     assert set(answers(said)) == set(places)
 
 
+def test_where_the_kernels_functions_lie_is_not_shown_even_where_the_machine_shows_it(inside: Inside) -> None:
+    said = inside.says(TRY + "tried('kallsyms', lambda: open('/proc/kallsyms').readline())")
+    assert answers(said) == {"kallsyms": "EACCES"}
+
+
 def test_only_its_own_places_can_be_written_to(inside: Inside, tmp_path: Path) -> None:
     (tmp_path / "parent").mkdir()
     (tmp_path / "parent" / "weights").write_bytes(b"w")

@@ -88,8 +88,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(folder)
 
 
-def story(place: Path, *arguments: str, before: list[str] | None = None) -> dict[str, object]:
-    command = [*(before or []), python(), "-c", STORY, str(place / "own"), *arguments]
+def story(place: Path, *arguments: str, before: list[str] | None = None, text: str = STORY) -> dict[str, object]:
+    command = [*(before or []), python(), "-c", text, str(place / "own"), *arguments]
     environment = {"PYTHONPATH": str(place / "src"), "PYTHONDONTWRITEBYTECODE": "1", "PATH": "/usr/bin:/bin"}
     ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=place)
     assert ran.returncode == 0, ran.stderr
@@ -171,3 +171,38 @@ def test_root_on_a_machine_with_one_hierarchy_only(place: Path) -> None:
         assert told["tier"] == "T1"
     else:
         assert told["tier"] == "T2"
+
+
+CHECK = """
+import json, os, sys
+from pathlib import Path
+from keyturn.sandbox import suite
+from keyturn.sandbox.bubblewrap import Bubblewrap
+place = Path(sys.argv[1])
+backend = Bubblewrap(place / "run", runtime_cache=place / "runtime.json")
+found = suite.check(backend, place, tell=lambda done, total, probe: None)
+backend.close()
+scored = [row for row in found.rows if row.kind != "information"]
+sys.stdout.write(json.dumps({
+    "tier": found.tier, "scored": found.scored, "weaker": [text.split(":")[0] for text in found.weaker],
+    "open": {row.probe: row.detail for row in scored if row.inside != "held"},
+    "without": {row.probe: row.control_detail for row in scored if row.control != "succeeds"},
+    "left_over": sorted(os.listdir(place)),
+}))
+"""
+
+NOT_FOR_HIM = {"own-executables", "open-by-handle", "devices", "mounts", "cgroups", "kernel-settings", "raise-priority"}
+"""What an ordinary user may do in no place at all, so that its control fails."""
+
+
+@pytest.mark.slow
+def test_an_ordinary_users_sandbox_earns_t1_and_the_suite_says_why(place: Path) -> None:
+    told = story(place, before=["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"], text=CHECK)
+    assert (told["tier"], told["scored"]) == ("T1", 32)
+    assert told["weaker"] == ["cgroup", "user", "descriptors"]
+    assert told["open"] == {"memory": "got through: several processes; else no memory: one process"}
+    without = told["without"]
+    assert isinstance(without, dict)
+    assert set(without) - {"kernel-secrets"} == NOT_FOR_HIM  # some kernels show their messages to everybody
+    assert [text for text in without.values() if "ordinary user" not in text] == []
+    assert told["left_over"] == ["run", "runtime.json"]

@@ -6,6 +6,7 @@ Pure but for looking at modes of files; it starts nothing. Whatever is not named
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 import resource
 import stat
@@ -14,6 +15,7 @@ from pathlib import Path
 from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.terms import Digest, Json
 from keyturn.sandbox.attest import DEVICES
+from keyturn.sandbox.collect import KINDS, shown
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.port import Runtime, Spec
 
@@ -26,6 +28,9 @@ INIT_SPARE_MS = 250
 
 OWN_USERS = (0x70000000, 0x7FFFFFF0)
 """Host user ids that no distribution hands out; each sandbox under root gets one of them."""
+
+TELLING = ("/proc/kallsyms",)
+"""Files of the kernel that no subject may read: where its functions lie, which some machines show to everybody."""
 
 RESERVED = ("/proc", "/dev", "/keyturn", "/runtime", "/tmp", "/out", "/lib", "/lib64", "/usr", "/sys")  # noqa: S108 - the sandbox's own places
 EXECUTE, WRITE, READ, LIST, TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
@@ -107,6 +112,12 @@ def check(spec: Spec) -> None:
     for mount in spec.mounts:
         if not mount.source.exists():
             raise Unavailable(f"`{mount.source}` is not there to be mounted", help="make it first")
+        odd = odd_one(mount.source.resolve())
+        if odd is not None:
+            raise MalformedInput(
+                f"`{mount.target}` would show {KINDS[stat.S_IFMT(odd.lstat().st_mode)]}, `{shown(odd.name)}`",
+                help="mount folders that hold plain files only: a socket or pipe leads out of any read-only mount",
+            )
 
 
 def open_to_all(path: Path) -> bool:
@@ -115,6 +126,14 @@ def open_to_all(path: Path) -> bool:
     if stat.S_ISDIR(status.st_mode):
         return status.st_mode & 0o005 == 0o005 and all(open_to_all(child) for child in path.iterdir())
     return not stat.S_ISREG(status.st_mode) or bool(status.st_mode & 0o004)
+
+
+def odd_one(path: Path) -> Path | None:
+    """Something at or below `path` that is neither file, folder nor link: a read-only mount does not close those."""
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        return next((found for child in sorted(path.iterdir()) if (found := odd_one(child)) is not None), None)
+    return None if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else path
 
 
 def _namespaces() -> list[str]:
@@ -131,7 +150,10 @@ def _masks(runtime: Runtime, *, inside: str) -> list[str]:
 
 def _places(spec: Spec) -> list[str]:
     """The places that are not files of ours: processes, devices, the sized writable folders."""
-    words = ["--proc", "/proc", "--tmpfs", "/dev"]
+    words = ["--proc", "/proc"]
+    for path in filter(os.path.exists, TELLING):
+        words += ["--ro-bind", "/dev/null", path]
+    words += ["--tmpfs", "/dev"]
     for name in DEVICES:
         words += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     words += ["--symlink", "/proc/self/fd", "/dev/fd", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own

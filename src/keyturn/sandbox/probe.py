@@ -30,7 +30,7 @@ def memory_of_init(): open('/proc/1/mem', 'rb').close()
 def writing_to_the_root(): open('/breach', 'w').close()
 for act in (network, memory_of_init, writing_to_the_root): tried(act)
 """
-"""A few attacks that must fail inside; the whole collection is in `tests/sandbox`."""
+"""A few attacks that must fail inside; the whole collection is `keyturn.sandbox.suite`."""
 
 REMEDIES = {
     "cgroup": Missing(

@@ -11,6 +11,7 @@ import fcntl
 import os
 import platform
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from keyturn.core.errors import Unavailable
 from keyturn.core.terms import Json
 
 ENVIRONMENT = "KEYTURN_CANARY"
@@ -29,6 +31,8 @@ SEGMENT_BYTES = 4096
 ADD_KEY = {"x86_64": 248, "aarch64": 217}
 KEYCTL = {"x86_64": 250, "aarch64": 219}
 USER_KEYRING, KEYCTL_UNLINK = -4, 9
+DISCARD = 9
+EVERYBODYS = (Path("/dev/shm"), Path("/tmp"))  # noqa: S108 - where a bare run may leave its marks
 UNREAD_NS = 1
 """A time of last access so early that any reading moves it."""
 
@@ -115,11 +119,22 @@ def listening(family: int, address: str | tuple[str, int]) -> socket.socket:
     return made
 
 
+def heard_on_loopback() -> tuple[socket.socket | None, int]:
+    """A socket on the loopback and its port; none, and the port that nobody answers, where there is no loopback."""
+    try:
+        made = listening(socket.AF_INET, ("127.0.0.1", 0))
+    except OSError:
+        return None, DISCARD
+    return made, int(made.getsockname()[1])
+
+
 def listening_in(folder: Path, name: str) -> socket.socket:
     """A local socket in a folder whose path may be longer than an address."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return listening(socket.AF_UNIX, f"/proc/self/fd/{fd}/{name}")
+        made = listening(socket.AF_UNIX, f"/proc/self/fd/{fd}/{name}")
+        (folder / name).chmod(0o777)
+        return made
     finally:
         os.close(fd)
 
@@ -134,15 +149,25 @@ class Canaries:
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        with contextlib.ExitStack() as undo:
-            self._put_out(undo)
-            self._undo = undo.pop_all()
+        try:
+            with contextlib.ExitStack() as undo:
+                self._put_out(undo)
+                self._undo = undo.pop_all()
+        except OSError as error:
+            raise Unavailable(
+                f"the canaries of the containment suite cannot be put out: {error}", help="give it a folder of its own"
+            ) from error
         return self
 
     def _put_out(self, undo: contextlib.ExitStack) -> None:
         self.folder.mkdir(mode=0o700)
+        undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        undo.callback(self._unmark)
         for name in ("scratch", "out"):
             (self.folder / name).mkdir()
+        self.public = self.folder / "public"
+        self.public.mkdir()
+        self.public.chmod(0o755)
         self._secret = self.folder / "secret"
         self._secret.write_text(f"canary {self.nonce}\n")
         self._secret.chmod(0o600)
@@ -154,11 +179,13 @@ class Canaries:
         undo.callback(os.environ.pop, f"{ENVIRONMENT}_{self.nonce}", None)
         self.shared = Shared(self.folder / "shared")
         undo.callback(self.shared.close)
+        loopback, self._port = heard_on_loopback()
         self._listeners = {
-            "the host's port": listening(socket.AF_INET, ("127.0.0.1", 0)),
             "the host's abstract socket": listening(socket.AF_UNIX, f"\0keyturn-{self.nonce}"),
             "the host's socket with a path": listening_in(self.folder, "socket"),
+            "the host's socket in a shown folder": listening_in(self.public, "socket"),
         }
+        self._listeners |= {"the host's port": loopback} if loopback is not None else {}
         for listener in self._listeners.values():
             undo.callback(listener.close)
         self._segment = Segment()
@@ -172,6 +199,11 @@ class Canaries:
             start_new_session=True,
         )  # fmt: skip  # streams in one row
         undo.callback(self._end)
+
+    def _unmark(self) -> None:
+        """Remove what a bare run left in the places that everybody shares."""
+        for path in [path for place in EVERYBODYS for path in place.glob(f"keyturn-{self.nonce}*")]:
+            path.unlink(missing_ok=True)
 
     def _end(self) -> None:
         self._process.kill()
@@ -191,7 +223,7 @@ class Canaries:
             "folder": str(self.folder),
             "process": self._process.pid,
             "process_name": f"keyturn-{self.nonce}",
-            "port": int(self._listeners["the host's port"].getsockname()[1]),
+            "port": self._port,
             "abstract": f"keyturn-{self.nonce}",
             "segment": self._segment.key,
             "key": f"keyturn-{self.nonce}",

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -25,10 +24,10 @@ from keyturn.sandbox.port import Backend, Collected, Exit, Limits, Mount, Receip
 from keyturn.sandbox.suite.canaries import Canaries
 
 PROBES = Path(__file__).parent / "probes"
-INSIDE, SHARED_INSIDE, OUT_INSIDE, SCRATCH_INSIDE = "/probe", "/shared", "/out", "/tmp"  # noqa: S108 - the sandbox's own
+INSIDE, SHARED_INSIDE, PUBLIC_INSIDE, OUT_INSIDE, SCRATCH_INSIDE = "/probe", "/shared", "/public", "/out", "/tmp"  # noqa: S108 - the sandbox's own
 MEBIBYTE = 1 << 20
 LIMITS = Limits(
-    memory_bytes=64 * MEBIBYTE, processes_max=16, wall_seconds=6.0, output_bytes_max=MEBIBYTE // 4,
+    memory_bytes=64 * MEBIBYTE, processes_max=16, wall_seconds=15.0, output_bytes_max=MEBIBYTE // 4,
     out_bytes=MEBIBYTE, tmp_bytes=2 * MEBIBYTE, file_bytes_max=MEBIBYTE,
 )  # fmt: skip  # limits in two rows
 SHM_BYTES_MAX = 64 * MEBIBYTE
@@ -36,18 +35,23 @@ SHM_BYTES_MAX = 64 * MEBIBYTE
 
 READ_BYTES = 65536
 BARE_SPARE_SECONDS = 0.3
+END_SECONDS_MAX = 10.0
 MARK = "KEYTURN_PROBE"
 """The variable by which a bare run's processes are found again, however they detached."""
 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How a probe is started: joined to us by pipes or not, and with which limits."""
+    """How a probe is started: joined to us by pipes or not, and with which limits.
+
+    `held` makes a bare run one with somebody above it; `public` shows the folder in which the host listens.
+    """
 
     answer: bool = False
     wall_seconds: float = LIMITS.wall_seconds
     lease_seconds: float = 2.0
     held: bool = False
+    public: bool = False
 
 
 class Started(Protocol):
@@ -127,15 +131,17 @@ class Sealed:
         room = {SCRATCH_INSIDE: LIMITS.tmp_bytes, OUT_INSIDE: LIMITS.out_bytes, "/dev/shm": SHM_BYTES_MAX}  # noqa: S108 - the sandbox's own
         places: dict[str, Json] = {place: size + MEBIBYTE for place, size in room.items()}
         inside: dict[str, Json] = {"shared": SHARED_INSIDE, "out": OUT_INSIDE, "scratch": SCRATCH_INSIDE}
+        inside["public"] = PUBLIC_INSIDE
         return {**_common(self.canaries), **inside, "places": places}
 
     def spec(self, words: tuple[str, ...], how: How) -> Spec:
         """The sealed run of a probe."""
+        shown = (Mount(PROBES, INSIDE), Mount(self.canaries.shared.folder, SHARED_INSIDE))
         return Spec(
             purpose="answer" if how.answer else "improve",
             argv=("python", "-I", "-S", f"{INSIDE}/attempt.py", *words),
             runtime=self._runtime,
-            mounts=(Mount(PROBES, INSIDE), Mount(self.canaries.shared.folder, SHARED_INSIDE)),
+            mounts=(*shown, Mount(self.canaries.public, PUBLIC_INSIDE)) if how.public else shown,
             limits=replace(LIMITS, wall_seconds=how.wall_seconds),
             out=True,
             lease_seconds=how.lease_seconds,
@@ -157,26 +163,25 @@ class Bare:
         scratch, folder = str(self.canaries.folder / "scratch"), str(self.canaries.folder / "out")
         places: dict[str, Json] = {scratch: 3 * MEBIBYTE, folder: 2 * MEBIBYTE, "/dev/shm": 24 * MEBIBYTE}  # noqa: S108 - shared by all who run here
         bare: dict[str, Json] = {"shared": str(self.canaries.shared.folder), "out": folder, "scratch": scratch}
+        bare["public"] = str(self.canaries.public)
         return {**_common(self.canaries), **bare, "places": places}
 
     def start(self, words: tuple[str, ...], how: How) -> Started:
         """Start the probe as a plain child."""
         program = (str(PROBES / "attempt.py"), *(("--hold",) if how.held else ()), *words)
-        return BareRun((sys.executable, "-I", "-S", *program), how, self.canaries)
+        return BareRun((sys.executable, "-I", "-S", *program), how, self.canaries.folder / "out")
 
 
 class BareRun:
     """A bare run of a probe. See `Started`."""
 
-    def __init__(
-        self, argv: tuple[str, ...], how: How, canaries: Canaries, more: Mapping[str, str] | None = None
-    ) -> None:
-        self._how, self._out = how, canaries.folder / "out"
-        self._mark = f"{canaries.nonce}-{os.urandom(8).hex()}"
+    def __init__(self, argv: tuple[str, ...], how: How, out: Path) -> None:
+        self._how, self._out = how, out
+        self._mark = os.urandom(16).hex()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the run and is closed with it
         self._process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if how.answer else self._said, stderr=self._said,
-            close_fds=False, start_new_session=True, env={**os.environ, MARK: self._mark, **(more or {})},
+            close_fds=False, start_new_session=True, env={**os.environ, MARK: self._mark},
         )  # fmt: skip  # streams in one row
         self.stdout_fd = self._process.stdout.fileno() if self._process.stdout is not None else -1
         if self.stdout_fd >= 0:
@@ -235,12 +240,15 @@ class BareRun:
 
     def close(self) -> None:
         """End every process of this run, however it detached, and let go of its pipes."""
-        while living := self._living():
+        until = time.monotonic() + END_SECONDS_MAX
+        while (living := self._living()) and time.monotonic() < until:
             for pid in living:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self._process.poll()
             time.sleep(0.002)
+        if living:
+            raise Unavailable(f"{len(living)} processes of a bare run cannot be killed", help="look at what holds them")
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from keyturn.core.terms import Digest
+from keyturn.core.terms import Digest, Tier
 from keyturn.sandbox.port import Attestation, Backend
 from keyturn.sandbox.suite.canaries import Canaries
 from keyturn.sandbox.suite.places import Bare, How, Place, Sealed
@@ -59,21 +59,19 @@ def grouped(met: Met) -> str:
     return "; ".join(parts)
 
 
-def through(met: Met) -> list[str]:
-    """The attempts that got through."""
-    return [attempt for attempt, answer in met.items() if not answer]
-
-
 def tried(probe: Probe, place: Place) -> tuple[Inside, str]:
     """Play a probe and judge it, inside or bare: what got through is a breach, what did not end is unsure."""
     try:
         met = play(probe, place)
     except Unfinished as doubt:
         return "unsure", str(doubt)
-    open_ones = through(met)
-    if open_ones or not met:
-        return ("breach", f"got through: {', '.join(open_ones)}") if met else ("unsure", "it tried nothing")
-    return "held", grouped(met)
+    if not met:
+        return "unsure", "it tried nothing"
+    refused = {attempt: answer for attempt, answer in met.items() if answer}
+    if len(refused) == len(met):
+        return "held", grouped(met)
+    rest = f"; else {grouped(refused)}" if refused else ""
+    return "breach", f"got through: {', '.join(attempt for attempt in met if attempt not in refused)}{rest}"
 
 
 def controlled(probe: Probe, bare: Place) -> tuple[Control, str]:
@@ -127,7 +125,7 @@ def check(backend: Backend, folder: Path, *, tell: Tell) -> Checked:
         pool.shutdown(cancel_futures=True)
     return checked(
         tuple(rows),
-        attested=seen.tier,
+        attested=Tier.T0 if seen.problems else seen.tier,
         weaker=seen.weaker,
         residual=residual(tuple(rows)),
         suite=digest(),

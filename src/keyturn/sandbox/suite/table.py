@@ -7,7 +7,7 @@ from typing import Literal
 
 from keyturn.sandbox.suite.score import Kind
 
-Scene = Literal["once", "twice", "daemons", "outputs", "dead-man"]
+Scene = Literal["once", "twice", "sockets", "daemons", "outputs", "dead-man"]
 """How a probe is played: one run; one that leaves a mark and one that looks; and three of their own."""
 
 
@@ -54,7 +54,7 @@ PROBES: tuple[Probe, ...] = (
     Probe(20, "raise-priority", "come before others on processors and disks, and lift a limit", "resource", RESOURCES),
     Probe(21, "host-loopback", "connect to a port that the host listens on", "escape", NETWORK),
     Probe(22, "other-networks", "find a way to any other machine, or an interface", "escape", NETWORK),
-    Probe(23, "unix-sockets", "connect to local sockets of the host", "escape", NETWORK),
+    Probe(23, "unix-sockets", "connect to local sockets of the host", "escape", NETWORK, "sockets"),
     Probe(24, "socket-families", "make sockets of the families that reach past namespaces", "escape", NETWORK),
     Probe(25, "shared-memory", "find a shared memory segment and a key of the host", "escape", NETWORK),
     Probe(26, "nested-namespaces", "make namespaces in which it would be the superuser", "escape", KERNEL),
@@ -73,6 +73,8 @@ PROBES: tuple[Probe, ...] = (
           residual="which parts of shared files lie in the page cache"),
     Probe(36, "processor-time", "measure how busy the processors are", "information", CHANNELS,
           residual="how busy processors, caches and memory are, which time tells"),
+    Probe(37, "host-paths", "learn where things lie on the host", "information", CHANNELS,
+          residual="names of host folders, which the list of its mounts shows"),
 )  # fmt: skip  # one probe a row
 
 ALWAYS = ("time, size and wording of what it answers, to whoever reads that",)

@@ -37,15 +37,19 @@ CALLS: dict[str, tuple[int, int]] = {
 REACHED = {errno.ETXTBSY, errno.EFAULT}
 """Errors that come only after leave was given: the file is in use, or the address was a wrong one."""
 
-CHILD_SECONDS_MAX = 3.0
+REFUSED = {signal.SIGSYS, signal.SIGSEGV, signal.SIGKILL}
+"""Signals by which the kernel refuses; a child that dies of any other is a fault of the probe."""
+
+FAULT = 255
+CHILD_SECONDS_MAX = 5.0
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
 
-def named(number: int | None) -> str:
+def named(number: int) -> str:
     """The short name of an error."""
-    return errno.errorcode.get(number or 0, f"error {number}")
+    return errno.errorcode.get(number, f"error {number}")
 
 
 def call(what: str | int, *arguments: object) -> int:
@@ -58,6 +62,10 @@ def call(what: str | int, *arguments: object) -> int:
     return result
 
 
+class ProbeFault(Exception):
+    """An attempt ended in a way that shows nothing."""
+
+
 class Attempts:
     """What was tried so far and what it met; `facts` is what the suite told about the host and its canaries."""
 
@@ -68,17 +76,19 @@ class Attempts:
         self.probe, self.facts = probe, facts
         self.met: dict[str, str] = {}
 
-    def tries(self, name: str, act: Callable[..., object], *arguments: object) -> bool:
-        """Try one thing: an error or a text is what it met, anything else means that it got through; whether it did."""
+    def tries(self, name: str, act: Callable[..., object], *arguments: object) -> None:
+        """Try one thing: an `OSError` is what it met, by its number or its text; without one it got through.
+
+        Any other error is a fault of the probe, which then ends without a report.
+        """
         try:
-            result = act(*arguments)
+            act(*arguments)
         except OSError as error:
-            self.met[name] = "" if error.errno in REACHED else named(error.errno)
+            self.met[name] = "" if error.errno in REACHED else named(error.errno) if error.errno else str(error)
         except MemoryError:
             self.met[name] = "no memory"
         else:
-            self.met[name] = result if isinstance(result, str) else ""
-        return not self.met[name]
+            self.met[name] = ""
 
     def saw(self, name: str, met: str) -> None:
         """Note what was found by looking; "" where it is open."""
@@ -91,18 +101,19 @@ class Attempts:
             try:
                 act(*arguments)
             except OSError as error:
-                os._exit(0 if error.errno in REACHED else (error.errno or 255))
+                os._exit(0 if error.errno in REACHED else (error.errno or FAULT))
             finally:  # a child that went on here would be a second probe
-                os._exit(255 if sys.exc_info()[0] else 0)
+                os._exit(FAULT if sys.exc_info()[0] else 0)
         until = time.monotonic() + CHILD_SECONDS_MAX
         while (status := os.waitpid(pid, os.WNOHANG))[0] == 0:
             if time.monotonic() > until:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-                self.met[name] = "it did not come back"
-                return
+                raise ProbeFault(f"`{name}` did not come back")
             time.sleep(0.001)
         code = os.waitstatus_to_exitcode(status[1])
+        if code == FAULT or (code < 0 and -code not in REFUSED):
+            raise ProbeFault(f"`{name}` ended with {code}")
         self.met[name] = "" if code == 0 else named(code) if code > 0 else signal.Signals(-code).name
 
     def report(self, fd: int) -> None:
@@ -120,6 +131,7 @@ def hold(words: list[str]) -> int:
 
 def main() -> int:
     """Load the program, let it try, and report to stderr, unless it has reported by itself."""
+    sys.dont_write_bytecode = True
     if sys.argv[1] == "--hold":
         return hold(sys.argv[2:])
     program, probe, facts = sys.argv[1:4]

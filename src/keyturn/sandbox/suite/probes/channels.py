@@ -22,24 +22,24 @@ ALL_EVENTS, NONBLOCK = 0xFFF, 0o4000
 EXECUTE_EMPTY_PATH = 0x1000
 NO_WAIT = 8
 FINE_SECONDS = 0.001
+PATH_END = 12
 HOST = ("/proc/loadavg", "/proc/stat", "/proc/meminfo", "/proc/uptime", "/proc/vmstat")
 
 
-def seen_lock(fd: int) -> str | None:
+def seen_lock(fd: int) -> None:
     """Try for a lock that another holds: that it is refused for this reason is the message."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno == errno.EWOULDBLOCK:
-            return None
-        raise
-    return None
+        if error.errno != errno.EWOULDBLOCK:
+            raise
 
 
-def looked_up(fd: int, command: int) -> str | None:
+def looked_up(fd: int, command: int) -> None:
     """Ask who holds a lock on a file that the host has locked."""
     answer = fcntl.fcntl(fd, command, LOCK.pack(WRITE_LOCK, 0, 0, 0, 0))
-    return None if LOCK.unpack(answer)[0] != NO_LOCK else "no lock seen"
+    if LOCK.unpack(answer)[0] == NO_LOCK:
+        raise OSError("no lock seen")
 
 
 def watched(tried: Attempts, folder: str) -> None:
@@ -121,10 +121,24 @@ def processor_time(tried: Attempts) -> None:
     tried.saw("a fine clock", "" if least < FINE_SECONDS else "too coarse")
 
 
+def host_paths(tried: Attempts) -> None:
+    """Learn the path at which something lies that the host shows."""
+    folder = tried.facts["folder"]
+
+    def listed() -> None:
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            if not any(line.split(" ")[3].endswith(folder[-PATH_END:] + "/shared") for line in file):
+                raise OSError("not shown")
+
+    tried.tries("in the list of mounts", listed)
+    tried.tries("by looking there", os.stat, folder)
+
+
 PROBES: dict[str, Callable[[Attempts], None]] = {
     "file-locks": file_locks,
     "host-telemetry": host_telemetry,
     "memory-programs": memory_programs,
     "page-cache": page_cache,
     "processor-time": processor_time,
+    "host-paths": host_paths,
 }

@@ -44,19 +44,20 @@ def overwrite(path: str) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
 
-def inherited_socket() -> str | None:
+def inherited_socket() -> None:
     """Whether a socket that the governor made came along."""
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
-                return None
-    return "none came along"
+                return
+    raise OSError("none came along")
 
 
-def send(number: int, sign: int) -> str | None:
+def send(number: int, sign: int) -> None:
     """Send a signal; the kernel takes it for process 1 of a sandbox too, and drops it there unless it is awaited."""
     os.kill(number, sign)
-    return "taken, and dropped for process 1" if number == 1 else None
+    if number == 1:
+        raise OSError("taken, and dropped for process 1")
 
 
 def burn(count: int) -> None:

@@ -80,14 +80,14 @@ def own_executables(tried: Attempts) -> None:
 
 def open_by_handle(tried: Attempts) -> None:
     """Open a file by its handle, which asks no path for leave."""
+    tried.tries("open_by_handle_at", opened_by_handle, tried)
+
+
+def opened_by_handle(tried: Attempts) -> None:
+    """Ask for the handle of the probe's own file, and open what it means."""
     handle = ctypes.create_string_buffer(struct.pack("Ii", HANDLE_BYTES, 0) + bytes(HANDLE_BYTES))
     path, number = __file__.encode(), ctypes.c_int()
-    tried.tries("name_to_handle_at", tried.call, "name_to_handle_at", AT_CWD, path, handle, ctypes.byref(number), 0)
-    tried.tries("open_by_handle_at", opened_by, tried, handle)
-
-
-def opened_by(tried: Attempts, handle: object) -> None:
-    """Open what the handle means, on the file system of the probe's own folder."""
+    tried.call("name_to_handle_at", AT_CWD, path, handle, ctypes.byref(number), 0)
     folder = os.open(os.path.dirname(__file__), os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.close(tried.call("open_by_handle_at", folder, handle, os.O_RDONLY))
@@ -124,15 +124,15 @@ def leaks(tried: Attempts) -> None:
     tried.saw("set-user-id files", "" if places else "nosuid")
 
 
-def leaked_descriptor(content: bytes) -> str | None:
+def leaked_descriptor(content: bytes) -> None:
     """Look through every descriptor for the canary."""
     for name in os.listdir("/proc/self/fd"):
         try:
             if content in os.pread(int(name), 4096, 0):
-                return None
+                return
         except OSError:
             continue
-    return "not there"
+    raise OSError("not there")
 
 
 PROBES: dict[str, Callable[[Attempts], None]] = {

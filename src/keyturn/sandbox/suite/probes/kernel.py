@@ -68,10 +68,11 @@ def kernel_settings(tried: Attempts) -> None:
         tried.tries(path, open_for_writing, path)
 
 
-def shown_addresses() -> str | None:
+def shown_addresses() -> None:
     """Whether the kernel shows where its functions lie."""
     with open("/proc/kallsyms", encoding="ascii") as file:
-        return None if int(file.readline().split()[0], 16) else "zeros"
+        if not int(file.readline().split()[0], 16):
+            raise OSError("zeros")
 
 
 def kernel_secrets(tried: Attempts) -> None:
@@ -123,7 +124,7 @@ def kernel_interfaces(tried: Attempts) -> None:
     tried.tries("perf_event_open", tried.call, "perf_event_open", clock, 0, -1, -1, 0)
     tried.tries("userfaultfd", tried.call, "userfaultfd", 0)
     tried.tries("fanotify", tried.call, "fanotify_init", 0, 0)
-    tried.tries("keyctl", tried.call, "keyctl", 0, -2, 0)
+    tried.tries("keyctl", tried.call, "keyctl", 0, -4, 0)
 
 
 def old_gate() -> None:

@@ -38,11 +38,12 @@ def other_networks(tried: Attempts) -> None:
     tried.tries("interfaces", interfaces)
 
 
-def interfaces() -> str | None:
+def interfaces() -> None:
     """Whether there is any network interface but the loopback."""
     with open("/proc/self/net/dev", encoding="ascii") as file:  # noqa: PTH123 - importing pathlib would slow every probe
         found = {line.split(":")[0].strip() for line in file.readlines()[2:]}
-    return None if found - {"lo"} else "none but the loopback"
+    if not found - {"lo"}:
+        raise OSError("none but the loopback")
 
 
 def unix_sockets(tried: Attempts) -> None:
@@ -50,6 +51,11 @@ def unix_sockets(tried: Attempts) -> None:
     tried.tries("an abstract one", connect, socket.AF_UNIX, socket.SOCK_STREAM, "\0" + tried.facts["abstract"])
     tried.tries("one with a path", connect_in, tried.facts["folder"], "socket")
     tried.tries("through process 1", connect_in, "/proc/1/root" + tried.facts["folder"], "socket")
+
+
+def shown_socket(tried: Attempts) -> None:
+    """Connect to a socket in a folder that is shown read-only."""
+    tried.tries("one in a shown folder", connect_in, tried.facts["public"], "socket")
 
 
 def connect_in(folder: str, name: str) -> None:
@@ -91,6 +97,7 @@ PROBES: dict[str, Callable[[Attempts], None]] = {
     "host-loopback": host_loopback,
     "other-networks": other_networks,
     "unix-sockets": unix_sockets,
+    "shown-socket": shown_socket,
     "socket-families": socket_families,
     "shared-memory": shared_memory,
 }

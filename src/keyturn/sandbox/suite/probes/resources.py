@@ -42,21 +42,20 @@ def fork_bomb(tried: Attempts) -> None:
     tried.tries(f"{wanted} threads", start_threads, wanted)
 
 
-def start_threads(wanted: int) -> str | None:
+def start_threads(wanted: int) -> None:
     """Let so many threads wait at the same time."""
     over, made = threading.Event(), []
     try:
         for _ in range(wanted):
             made.append(threading.Thread(target=over.wait, daemon=True))
             made[-1].start()
-    except RuntimeError:  # this is how the standard library tells of EAGAIN
-        return f"no more than {len(made) - 1}"
+    except RuntimeError as error:  # this is how the standard library tells of EAGAIN
+        raise OSError(f"no more than {len(made) - 1}") from error
     finally:
         over.set()
         for thread in made:
             if thread.ident is not None:
                 thread.join()
-    return None
 
 
 def hog(size: int) -> None:
@@ -75,8 +74,8 @@ def memory(tried: Attempts) -> None:
     tried.tries("several processes", several, size, 4)
 
 
-def several(size: int, count: int) -> str | None:
-    """Let so many children hold their share at the same time; what the first failure was."""
+def several(size: int, count: int) -> None:
+    """Let so many children hold their share at the same time."""
     ready, go = os.pipe(), os.pipe()
     pids = []
     for _ in range(count):
@@ -99,7 +98,8 @@ def several(size: int, count: int) -> str | None:
     os.close(go[1])
     for pid in pids:
         os.waitpid(pid, 0)
-    return None if len(got) == count else "no memory"
+    if len(got) != count:
+        raise MemoryError
 
 
 def write_much(path: str, size: int, file_size: int) -> None:
@@ -148,16 +148,15 @@ def raise_priority(tried: Attempts) -> None:
     tried.tries("its own limits", lift)
 
 
-def lift() -> str | None:
+def lift() -> None:
     """Lower a hard limit and raise it again."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     low = min(soft, hard - 1) if hard > 0 else soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (low, low))
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
-    except ValueError:  # this is how the standard library tells of EPERM
-        return "EPERM"
-    return None
+    except ValueError as error:  # this is how the standard library tells of EPERM
+        raise OSError("EPERM") from error
 
 
 PROBES: dict[str, Callable[[Attempts], None]] = {
