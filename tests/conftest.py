@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,22 @@ import pytest
 
 from tests.servers.buckets import CREDENTIALS, Buckets
 from tests.servers.cluster import Cluster
+
+STATE = "XDG_STATE_HOME"
+"""Where the containment check keeps its result."""
+
+KEPT = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for the whole run, so that the containment suite runs once at most, and never for the user's own."""
+    config.stash[KEPT] = os.environ[STATE] = tempfile.mkdtemp(prefix="keyturn-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove it; the variable stays, for a thread that is left must not take to the user's own folder now."""
+    shutil.rmtree(config.stash[KEPT], ignore_errors=True)
+
 
 REPO = Path(__file__).resolve().parent.parent
 

@@ -65,6 +65,8 @@ TIGHTENS: list[tuple[str, Change, str]] = [
     ("less memory", put("sandbox.memory_bytes", 1 << 29), "sandbox.memory_bytes"),
     ("fewer processes", put("sandbox.processes_max", 8), "sandbox.processes_max"),
     ("less time", put("sandbox.wall_seconds", 60), "sandbox.wall_seconds"),
+    ("a younger check", put("sandbox.check_seconds_max", 3600), "sandbox.check_seconds_max"),
+    ("a check that is looked for", put("sandbox.check_seconds_max", 7 * 86400), "sandbox.check_seconds_max"),
     ("a shorter lease", put("lease.seconds", 1), "lease.seconds"),
     ("smaller files", put("subject.files.0.bytes_max", 500), "subject.files.subject.py.bytes_max"),
     ("a tripwire more", add("tripwires", {"when": "processes_left", "do": "incident"}), "tripwires.processes_left"),

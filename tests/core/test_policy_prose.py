@@ -117,3 +117,13 @@ def test_everybody_and_every_threshold_is_named() -> None:
 
 def test_separate_warrants_are_said() -> None:
     assert "Whoever signs a warrant cannot sign the releases under it." in said(POLICIES["separate"])
+
+
+def test_how_old_a_check_may_be_is_told_only_where_the_policy_says_it() -> None:
+    text = document()
+    assert not any("containment check" in line for line in explain(policy()))
+    text["sandbox"]["check_seconds_max"] = 86400
+    read = read_policy(text)
+    assert isinstance(read, Policy)
+    [said] = [line for line in explain(read) if "containment check" in line]
+    assert said == "No tier counts without a containment check at most 1 day old, and a replay of the log looks for it."

@@ -8,9 +8,10 @@ import pytest
 
 from keyturn import app
 from keyturn.app import founding
-from keyturn.app.machine import Doctor
 from keyturn.core.errors import Conflict, KeyturnError
+from keyturn.core.terms import Tier
 from keyturn.keys import signing
+from keyturn.sandbox.port import Capabilities
 
 
 def founded(root: Path, keys: Path) -> app.Project:
@@ -60,7 +61,7 @@ def test_whoever_is_not_enrolled_adopts_no_policy(tmp_path: Path) -> None:
 def test_a_policy_of_ours_asks_for_no_more_than_this_account_can_give(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reached: str, asked: str
 ) -> None:
-    monkeypatch.setattr(founding, "doctor", lambda _: Doctor(reached, (), ()))
+    monkeypatch.setattr(founding, "capabilities", lambda: Capabilities(Tier(reached), {}))
     app.new_key("ada", kind="simulated", keys=tmp_path / "keys", passphrase_file=None)
     current = founded(tmp_path / "project", tmp_path / "keys").state().current
     assert current is not None

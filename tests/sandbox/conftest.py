@@ -52,7 +52,7 @@ class Inside:
         return text
 
 
-PURE = {"test_parts.py", "test_suite_scoring.py"}
+PURE = {"test_parts.py", "test_standing.py", "test_suite_scoring.py"}
 """What an ordinary user can run of this room: files that start no subject under a user of its own."""
 
 

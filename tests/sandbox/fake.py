@@ -293,6 +293,9 @@ class FakeBackend:
     def capabilities(self) -> Capabilities:
         return Capabilities(Tier.T0, {"backend": "fake"}, ("fake: it contains nothing",))
 
+    def profile(self) -> Mapping[str, str]:
+        return {"backend": "fake"}
+
     def prepare(self, spec: Spec) -> FakeRunning:
         if spec.argv[1] not in self._subjects:
             raise Unavailable(f"there is no fake subject `{spec.argv[1]}`")

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from keyturn.app.founding import found as found
     from keyturn.app.founding import init as init
     from keyturn.app.founding import new_key as new_key
-    from keyturn.app.machine import Doctor as Doctor
-    from keyturn.app.machine import Row as Row
-    from keyturn.app.machine import doctor as doctor
+    from keyturn.app.machine.checked import CheckedHere as CheckedHere
+    from keyturn.app.machine.checked import check_sandbox as check_sandbox
+    from keyturn.app.machine.doctor import Doctor as Doctor
+    from keyturn.app.machine.doctor import Row as Row
+    from keyturn.app.machine.doctor import doctor as doctor
     from keyturn.app.policies import diff_policy as diff_policy
     from keyturn.app.policies import explain_policy as explain_policy
     from keyturn.app.policies import read_policy as read_policy
@@ -47,9 +49,10 @@ if TYPE_CHECKING:
     read_trust = read
 
 _PLACES = {
+    "CheckedHere": "keyturn.app.machine.checked",
     "ClockRow": "keyturn.app.disclosing",
     "Difference": "keyturn.core.policy_change",
-    "Doctor": "keyturn.app.machine",
+    "Doctor": "keyturn.app.machine.doctor",
     "Exported": "keyturn.app.auditing.exporting",
     "Head": "keyturn.app.project",
     "PolicyProblems": "keyturn.flow.policy",
@@ -57,13 +60,14 @@ _PLACES = {
     "Replay": "keyturn.app.verifying",
     "Replayed": "keyturn.app.auditing.replaying",
     "Rotated": "keyturn.app.amending.rotating",
-    "Row": "keyturn.app.machine",
+    "Row": "keyturn.app.machine.doctor",
     "Signing": "keyturn.app.reasons.signing",
     "Verified": "keyturn.app.verifying",
+    "check_sandbox": "keyturn.app.machine.checked",
     "default_keys": "keyturn.app.founding",
     "describe_custody": "keyturn.keys.custody",
     "diff_policy": "keyturn.app.policies",
-    "doctor": "keyturn.app.machine",
+    "doctor": "keyturn.app.machine.doctor",
     "enrol_ssh": "keyturn.app.founding",
     "explain_policy": "keyturn.app.policies",
     "export_log": "keyturn.app.auditing.exporting",

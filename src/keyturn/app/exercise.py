@@ -16,7 +16,7 @@ from pathlib import Path
 
 from keyturn.app.connect4 import Enrolled, policy_text, teach
 from keyturn.app.founding import found, new_key, read_founder
-from keyturn.app.machine import doctor
+from keyturn.app.machine.doctor import capabilities
 from keyturn.app.project import Project
 from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.events import Document
@@ -82,10 +82,10 @@ def founded(root: Path, text: str, *, cast: Sequence[Cast], seed: int, founder: 
 
 def reachable_tier() -> tuple[str, tuple[str, ...]]:
     """The tier that this account reaches, T2 at most, and in what it is weaker; raises `Unavailable` for none."""
-    seen = doctor(None)
+    seen = capabilities()
     if seen.tier == "T0":
-        missing = next(row for row in seen.rows if not row.ok and row.name != "project")
-        raise Unavailable(f"no sandbox can be had here: {missing.name}: {missing.what}", help=missing.remedy)
+        missing = seen.missing[0]
+        raise Unavailable(f"no sandbox can be had here: {missing.what}: {missing.why}", help=missing.remedy)
     return min(seen.tier, "T2"), seen.weaker
 
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from keyturn.app.machine import doctor
+from keyturn.app.machine.doctor import capabilities
 from keyturn.app.operating import opening
 from keyturn.app.operating.opening import HOME
 from keyturn.app.project import POLICY, Project
@@ -96,7 +96,7 @@ def init(  # noqa: PLR0913 - each is one choice made at the door, and all but th
 
 def reachable() -> str:
     """The tier for a policy of ours: T1 where this account reaches no more, so that its loop can run at all."""
-    return "T1" if doctor(None).tier == "T1" else "T2"
+    return "T1" if capabilities().tier == "T1" else "T2"
 
 
 def read_founder(root: Path, policy: Policy, founder: Path | None) -> Mapping[str, bytes]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from keyturn.app import specs
 from keyturn.app.copies.desk import Desk
 from keyturn.app.copies.receipts import receipt_document, whole
+from keyturn.app.machine.containment import Containment
 from keyturn.app.parking import Files, Parking, SpecOf
 from keyturn.core.betting import Process
 from keyturn.core.errors import Unavailable
@@ -38,7 +39,7 @@ from keyturn.flow.ports import (
 )
 from keyturn.sandbox import open_backend
 from keyturn.sandbox.freezing.clock import subject_time
-from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Parked, Running, Runtime, Spec
+from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Running, Runtime, Spec
 from keyturn.trials.channel import FdChannel
 from keyturn.trials.grader import GraderProcess, Planned
 from keyturn.trials.link import Allowance, LinkLimits
@@ -59,6 +60,7 @@ class Sealed:
     halted: threading.Event = field(default_factory=threading.Event)
     parking: Parking = field(init=False)
     copies: Desk = field(init=False)
+    containment: Containment = field(init=False)
     left: Document = field(default_factory=dict)
     staged_runner: Path | None = None
     runtimes: dict[str, Runtime] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Sealed:
     def __post_init__(self) -> None:
         self.parking = Parking(self.backend, self.home / "run")
         self.copies = Desk(self.home / "copies", self.tell)
+        self.containment = Containment(self.backend, self.tell, self._undisturbed)
 
     @classmethod
     @contextmanager
@@ -133,6 +136,7 @@ class Sealed:
         self, policy: Policy, parent: Files, *, leave: ports.Leave, on_attested: OnAttested, on_programs: object
     ) -> Improved:
         """One improve step; see the port `Improver`."""
+        self.containment.ensure(policy.sandbox.check_seconds)
         environment = {"KEYTURN_SEED": str(leave.seed), "KEYTURN_GENERATION": str(leave.generation)}
 
         def spec(folder: Path) -> Spec:
@@ -152,7 +156,7 @@ class Sealed:
         parked, folder = self.parking.take(name, files, spec)
         self.parts = {**self.parts, parked.id: name}
         try:
-            self._record(parked, on_attested)
+            on_attested(self.containment.attest(parked))
             with self.guard():
                 return parked.go(), folder
         except BaseException as fault:
@@ -160,11 +164,6 @@ class Sealed:
                 self.halted.clear()
             self.parking.clear(parked, folder)
             raise
-
-    def _record(self, parked: Parked, on_attested: OnAttested) -> None:
-        seen = parked.attest()
-        facts: Document = {**seen.facts, "weaker": list(seen.weaker)}
-        on_attested(Attested(seen.tier, facts, seen.problems))
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -192,11 +191,18 @@ class Sealed:
             self.halted.clear()
             raise Interrupted
 
+    def _undisturbed(self) -> None:
+        """Raise `Interrupted` for a halt by whatever door: a check that one fell into shows nothing."""
+        self.check_halted()
+        with self.guard():
+            pass
+
     # --- trials
 
     @contextmanager
     def open(self, policy: Policy, suite: Suite, *, seed: str) -> Iterator[SealedTrial]:
         """Start the grader, outside the candidate's reach, on the bank that `seed` names."""
+        self.containment.ensure(policy.sandbox.check_seconds)
         grader = self._grader(suite.grader)
         try:
             planned = grader.plan(suite=suite.exam, seed=seed, items=suite.items_max)

@@ -1,4 +1,4 @@
-"""The commands that found a project and look at its rules: keys, people, policy, and what this machine can give."""
+"""The commands that found a project and look at its rules: keys, people, policy."""
 
 from __future__ import annotations
 
@@ -189,18 +189,3 @@ def policy_adopt(args: argparse.Namespace) -> int:
         sheet.command("keyturn policy adopt --as PERSON --reason TEXT", "each of them")
     context.out(sheet)
     return 0 if adopted else 1
-
-
-def doctor(args: argparse.Namespace) -> int:
-    """What this machine gives: 4 when something is missing."""
-    from keyturn import app
-
-    found = app.doctor(Path(args.project) if args.project else None)
-    lacking = any(not row.ok for row in found.rows)
-    if args.json:
-        context.emit({"tier": found.tier, "rows": found.rows, "weaker": found.weaker, "exit_code": 4 if lacking else 0})
-        return 4 if lacking else 0
-    sheet = context.sheet()
-    screen.doctor(sheet, tier=str(found.tier), rows=found.rows, weaker=found.weaker)
-    context.out(sheet)
-    return 4 if lacking else 0

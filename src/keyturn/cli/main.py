@@ -22,9 +22,12 @@ EXITS = """exit: 0 done, 1 refused or held, 2 usage or configuration, 3 untruste
 LOOKING = "keyturn.cli.looking"
 ACTING = "keyturn.cli.acting"
 FOUNDING = "keyturn.cli.founding"
+MACHINE = "keyturn.cli.machine.commands"
 CHECKING = "keyturn.cli.checking"
 LOGS = "keyturn.cli.logs"
 LOOPING = "keyturn.cli.looping"
+AUDITING = "keyturn.cli.auditing.grammar"
+WITNESSING = "keyturn.cli.witnessing.words"
 DEMO = "keyturn.cli.demo.story"
 OPENEVOLVE = "keyturn.cli.openevolving"
 OPENEVOLVE_DEMO = "keyturn.cli.demo.openevolve"
@@ -310,20 +313,22 @@ def _verify(made: argparse.ArgumentParser) -> None:
     one.add_argument("--trust", metavar="FILE", help="what you pinned")
 
 
-def _auditor(made: argparse.ArgumentParser) -> None:
-    from functools import partial
+def _elsewhere(place: str) -> Callable[[argparse.ArgumentParser], None]:
+    """A noun whose verbs stand in a grammar of its own, which is loaded when they are needed."""
 
-    from keyturn.cli.auditing import grammar
+    def fill(made: argparse.ArgumentParser) -> None:
+        from functools import partial
+        from importlib import import_module
 
-    grammar.fill(partial(_verb, _verbs(made)))
+        import_module(place).fill(partial(_verb, _verbs(made)))
+
+    return fill
 
 
-def _witness(made: argparse.ArgumentParser) -> None:
-    from functools import partial
-
-    from keyturn.cli.witnessing import words
-
-    words.fill(partial(_verb, _verbs(made)))
+def _sandbox(made: argparse.ArgumentParser) -> None:
+    _verb(
+        _verbs(made), "check", "attack our own sandbox, probe by probe, and say which tier it earns", MACHINE, "check"
+    )
 
 
 def _halt(made: argparse.ArgumentParser) -> None:
@@ -372,13 +377,14 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "incident": ("what went wrong, and which clocks run", _incident),
     "log": ("the only truth", _log),
     "verify": ("check what others hand over, offline", _verify),
-    "witness": ("cosign the logs of others, so that none can show two histories", _witness),
-    "auditor": ("a witness that decides everything again before it cosigns", _auditor),
+    "witness": ("cosign the logs of others, so that none can show two histories", _elsewhere(WITNESSING)),
+    "auditor": ("a witness that decides everything again before it cosigns", _elsewhere(AUDITING)),
     "init": ("found a project in a folder", _init),
     "key": ("people's keys", _key),
     "person": ("who may decide", _people),
     "policy": ("the rulebook", _policy),
-    "doctor": ("what this machine can enforce, and lacks", lambda made: _does(made, FOUNDING, "doctor")),
+    "doctor": ("what this machine can enforce, and lacks", lambda made: _does(made, MACHINE, "doctor")),
+    "sandbox": ("what keeps a subject in, and whether it holds", _sandbox),
     "openevolve": ("govern OpenEvolve, a loop that we did not write", _openevolve),
     "demo": ("watch a subject improve itself, governed, and turn the keys yourself", _demo),
 }

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from keyturn.core.terms import Custody, Digest, Gate, Json, Tier
 
+CHECK_SECONDS = 7 * 86400
+"""How old the last check of a sandbox may be where the policy does not say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -145,7 +148,8 @@ class SandboxLimits:
     """What one sealed run may use; bytes, processes and seconds. What is None is not bounded.
 
     `output_bytes_lineage_max` is how much all answers of the lineage, of candidates and references, may say in all its
-    trials. `devices` are shown to a sealed run, below tier T4 only with `accept_unproven_devices`.
+    trials. `devices` are shown to a sealed run, below tier T4 only with `accept_unproven_devices`. `check_seconds_max`
+    is how old the last check of the sandbox itself may be, None where the policy does not say.
     """
 
     memory_bytes: int
@@ -156,6 +160,12 @@ class SandboxLimits:
     output_bytes_lineage_max: int | None = None
     devices: tuple[str, ...] = ()
     accept_unproven_devices: bool = False
+    check_seconds_max: int | None = None
+
+    @property
+    def check_seconds(self) -> int:
+        """How old the last check may be, said or not."""
+        return CHECK_SECONDS if self.check_seconds_max is None else self.check_seconds_max
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,6 +293,7 @@ def _bounds(old: Policy, new: Policy) -> Iterator[Difference]:
         ("wall_seconds", "how long a sealed run may take"),
     ):
         yield from _smaller(f"sandbox.{name}", getattr(old.sandbox, name), getattr(new.sandbox, name), what)
+    yield from _check(old.sandbox, new.sandbox)
     for name, what in (
         ("cpus", "how many processors a sealed run may use"),
         ("cpu_seconds_max", "how much processor time a sealed run may use"),
@@ -329,6 +330,16 @@ def _devices(old: SandboxLimits, new: SandboxLimits) -> Iterator[Difference]:
         yield Difference(path, name if gone else "", "" if gone else name, effect, why)
     path, why = "sandbox.accept_unproven_devices", "whether a device may be shown where no halt of it is proven"
     yield from _switched(path, old.accept_unproven_devices, new.accept_unproven_devices, tight=False, why=why)
+
+
+def _check(old: SandboxLimits, new: SandboxLimits) -> Iterator[Difference]:
+    """How old the sandbox's last check may be; a replay holds the governor to it only where the policy says so."""
+    if old.check_seconds_max == new.check_seconds_max:
+        return
+    silent = new.check_seconds_max is None or new.check_seconds > old.check_seconds
+    was, now = (f"{each.check_seconds}{'' if each.check_seconds_max else ', not said'}" for each in (old, new))
+    why = "how old the sandbox's last check may be, and whether a replay looks for it"
+    yield Difference("sandbox.check_seconds_max", was, now, LOOSENS if silent else TIGHTENS, why)
 
 
 def _parties(witnesses: Witnesses) -> dict[str, object]:

@@ -138,6 +138,11 @@ def _running(policy: Policy) -> Iterator[str]:
         f"and {_time(limits.wall_seconds)}; without the governor it stops after {policy.lease_seconds:g} s."
     )
     yield from _used(policy)
+    if limits.check_seconds_max is not None:
+        yield (
+            f"No tier counts without a containment check at most {_time(limits.check_seconds_max)} old, and a replay "
+            "of the log looks for it."
+        )
     yield (
         f"Evidence counts for {_time(policy.freshness.evidence_seconds)}; a permit is accepted on a head of the log "
         f"that is at most {_time(policy.freshness.permit_seconds)} old."

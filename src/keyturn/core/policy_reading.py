@@ -17,6 +17,7 @@ from keyturn.core.errors import MalformedInput
 from keyturn.core.keys.public import read_ssh
 from keyturn.core.keys.vkey import COSIGNATURE, read_vkey
 from keyturn.core.policy import (
+    CHECK_SECONDS,
     Applicability,
     Clause,
     FileRule,
@@ -308,6 +309,7 @@ def _gate(t: _Table) -> GateRow:
 def _sandbox(t: _Table) -> SandboxLimits:
     cpus, seconds = t.number("cpus", 0.1, 4096, 1.0), t.whole("cpu_seconds_max", 1, 10**9, 1)
     said = t.whole("output_bytes_lineage_max", OUTPUT_BYTES_RESERVED, 1 << 50, 1 << 50)
+    check = t.whole("check_seconds_max", 60, 366 * 86400, CHECK_SECONDS)
     devices = t.texts("devices", empty=True, optional=True)
     for device in devices:
         if not DEVICE.fullmatch(device):
@@ -321,6 +323,7 @@ def _sandbox(t: _Table) -> SandboxLimits:
         output_bytes_lineage_max=said if "output_bytes_lineage_max" in t.data else None,
         devices=devices,
         accept_unproven_devices=t.flag("accept_unproven_devices", False),
+        check_seconds_max=check if "check_seconds_max" in t.data else None,
     )
 
 

@@ -36,6 +36,7 @@ from keyturn.core.lawful.gates import (
 )
 from keyturn.core.lawful.halting import halt_drilled, halt_settled, sandbox_swept
 from keyturn.core.lawful.programs import candidate_proposed, improvement_ended, programs_judged
+from keyturn.core.lawful.sandboxes import sandbox_attested
 from keyturn.core.lawful.trials import answers_reserved, evidence, trial_advanced, trial_ended, trial_planned
 from keyturn.core.policy import Person
 from keyturn.core.state import Lineage, State
@@ -240,6 +241,7 @@ _CHECKS: Mapping[type[ev.Event], Callable[[State, Any], Iterable[Check]]] = {
     ev.ImprovementEnded: improvement_ended,
     ev.CandidateProposed: candidate_proposed,
     ev.LevelRaised: _level_raised,
+    ev.SandboxAttested: sandbox_attested,
     ev.TrialPlanned: trial_planned,
     ev.TrialAdvanced: trial_advanced,
     ev.AnswersReserved: answers_reserved,

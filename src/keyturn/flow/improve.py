@@ -140,10 +140,13 @@ def record_attested(governor: Governor, purpose: str, attested: Attested) -> Non
     level = governor.policy.level(governor.lineage.level)
     least = level.sandbox if level else Tier.T4
     if attested.problems or Tier(attested.tier).rank < least.rank:
-        what = "; ".join(attested.problems) or "it is weaker than the policy allows"
+        weaker = attested.facts.get("weaker")
+        lacks = ", ".join(map(str, weaker)) if isinstance(weaker, list) and weaker else "it is weaker"
+        what = "; ".join(attested.problems) or f"the policy allows no less ({lacks})"
         raise Unavailable(
             f"the sandbox for `{purpose}` reached tier {attested.tier}, at least {least} is required: {what}",
-            help="`keyturn doctor` says what this machine lacks; nothing of the subject was run",
+            help="`keyturn doctor` says what this machine lacks, `keyturn sandbox check` what a sandbox holds here; "
+            "nothing of the subject was run",
         )
 
 

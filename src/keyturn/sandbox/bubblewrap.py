@@ -25,7 +25,7 @@ from keyturn.sandbox import seccomp, whereabouts
 from keyturn.sandbox.attest import Subject
 from keyturn.sandbox.cell import Cell, Ends, process_namespace, unproven_devices
 from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes, remove
-from keyturn.sandbox.command import OWN_USERS, check, init_config, launch_request
+from keyturn.sandbox.command import OWN_USERS, check, digest_of, init_config, launch_request, own_digest
 from keyturn.sandbox.decoys import Decoys
 from keyturn.sandbox.freezing.freezer import Freezer
 from keyturn.sandbox.freezing.held import Held, Look
@@ -113,6 +113,19 @@ class Bubblewrap:
             self._capabilities = capabilities(self)
         return self._capabilities
 
+    def profile(self) -> dict[str, str]:
+        """What every sandbox here is made of: kernel, bubblewrap, filter, our own programs, and how cgroups lie."""
+        layout = self.layout()
+        held = "v2 and v1" if layout.v1 else "v2" if layout.root is not None else "none"
+        return {
+            "kernel": f"{os.uname().release} {os.uname().machine}",
+            "backend": self._version(),
+            "program": digest_of(Path(self.program()).read_bytes()),
+            "filter": digest_of(seccomp.for_this_machine()),
+            "profile": own_digest(),
+            "cgroup layout": " ".join((held, *sorted({*layout.controllers, *layout.v1}))),
+        }
+
     # -- launching
 
     def prepare(self, spec: Spec) -> BubblewrapParked:
@@ -175,7 +188,7 @@ class Bubblewrap:
         except BaseException:
             cell.close()
             raise
-        digest = "sha256:" + hashlib.sha256(seccomp.for_this_machine()).hexdigest()
+        digest = digest_of(seccomp.for_this_machine())
         subject = Subject(
             spec=cell.spec, leaf=cell.leaf, init=init, monitor=monitor, user=user or os.geteuid(),
             backend=self._version(), filter_digest=digest, landlock_abi=int(str(word["landlock_abi"])),

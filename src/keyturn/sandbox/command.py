@@ -6,6 +6,7 @@ Pure but for looking at modes of files; it starts nothing. Whatever is not named
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import os
 import posixpath
@@ -16,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from keyturn.core.errors import MalformedInput, Unavailable
-from keyturn.core.terms import Json
+from keyturn.core.terms import Digest, Json
 from keyturn.sandbox.attest import DEVICES, SHM_BYTES
 from keyturn.sandbox.collect import KINDS, shown
 from keyturn.sandbox.decoys import Decoys
@@ -40,6 +41,17 @@ REMOVE_FILE, MAKE_REGULAR = 1 << 5, 1 << 8
 IOCTL = 1 << 15
 EVERYTHING_BUT_EXECUTION = ((1 << 16) - 1) & ~(EXECUTE | 1 << 6 | 1 << 11)
 """All Landlock rights on a folder but running files and making devices."""
+
+
+def digest_of(data: bytes) -> Digest:
+    """The digest of these bytes."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def own_digest() -> Digest:
+    """One digest over our own programs inside and around a sandbox, and over this file, which says how one is built."""
+    files = [*sorted(ALONE.glob("*.py")), Path(__file__)]
+    return digest_of("".join(f"{each.name} {digest_of(each.read_bytes())}\n" for each in files).encode())
 
 
 def landlock_rules(spec: Spec) -> list[list[Json]]:

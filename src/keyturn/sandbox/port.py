@@ -367,6 +367,9 @@ class Backend(Protocol):
     def capabilities(self) -> Capabilities:
         """What this machine enforces, found out by doing; costs a launch, and is kept."""
 
+    def profile(self) -> Mapping[str, str]:
+        """What every sandbox here is made of, in short texts by name, or `Unavailable`; a check speaks of no other."""
+
     def prepare(self, spec: Spec) -> Parked:
         """Build a sandbox and park its init.
 

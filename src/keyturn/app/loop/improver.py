@@ -44,6 +44,7 @@ class LoopImprover:
         """The whole run of a loop is one step; see the port `Improver`."""
         invariant(self.leave is None, "a loop is served one step, and then it has ended")
         loop = loop_of(policy)
+        self.sealed.containment.ensure(policy.sandbox.check_seconds)
         self.leave = leave
         step = self._step(policy, loop, parent, leave=leave, on_attested=on_attested, on_programs=on_programs)
         bytes_max = bytes_max_of(policy)
@@ -90,7 +91,7 @@ class LoopImprover:
             self.run,
             Books(loop, leave, shelf, on_programs, self.tell, lambda: time.time_ns() // 1_000_000),
             Judging(loop, bytes_max, leave.attempt),
-            Pool(sealed.backend, spec, sealed.guard, self.warm),
+            Pool(sealed.backend, spec, sealed.containment.attest, sealed.guard, self.warm),
             Reader(self.door, loop, parent=parent[loop.program], bytes_max=bytes_max),
             on_attested,
             min(BEAT_SECONDS, policy.lease_seconds / 3),

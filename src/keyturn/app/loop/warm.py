@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.flow.ports import Attested, Interrupted
-from keyturn.sandbox.port import Backend, Running, Spec
+from keyturn.sandbox.port import Backend, Parked, Running, Spec
 from keyturn.wire.frames import FrameReader, encode_frame
 
 HANDS = 2
@@ -43,6 +43,7 @@ class Pool:
 
     backend: Backend
     spec: Spec
+    attest: Callable[[Parked], Attested]
     guard: Callable[[], AbstractContextManager[None]]
     size: int
     bell: int = field(default_factory=lambda: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
@@ -58,7 +59,7 @@ class Pool:
     def fill(self, wanted: int = 0, coming_back: int = 0) -> None:
         """Begin to make as many as are lacking."""
         for _ in range(self.lacks(wanted, coming_back)):
-            made = self.hands.submit(make, self.backend, self.spec, self.guard)
+            made = self.hands.submit(make, self.backend, self.spec, self.attest, self.guard)
             made.add_done_callback(lambda _: os.eventfd_write(self.bell, 1))
             self.coming.append(made)
 
@@ -173,13 +174,17 @@ def turn(running: Running, attested: Attested, guard: Callable[[], AbstractConte
     return Warm(attested, fresh)
 
 
-def make(backend: Backend, spec: Spec, guard: Callable[[], AbstractContextManager[None]]) -> Warm:
+def make(
+    backend: Backend,
+    spec: Spec,
+    attest: Callable[[Parked], Attested],
+    guard: Callable[[], AbstractContextManager[None]],
+) -> Warm:
     """Park, attest, let go under the latch's lock, and hear that the runner is ready."""
     parked = backend.prepare(spec)
     try:
-        seen = parked.attest()
-        attested = Attested(seen.tier, {**seen.facts, "weaker": list(seen.weaker)}, seen.problems)
-        if seen.problems:
+        attested = attest(parked)
+        if attested.problems:
             parked.close()
             return Warm(attested, None)
         with guard():

@@ -1,4 +1,4 @@
-"""The policy, its people and this machine: what is allowed to whom, what a change would do, what is missing here."""
+"""The policy and its people: what is allowed to whom, and what a change would do."""
 
 from __future__ import annotations
 
@@ -34,26 +34,6 @@ class Change(Protocol):
     @property
     def why(self) -> str:
         """Why it does that."""
-
-
-class Looked(Protocol):
-    """One thing that `keyturn doctor` looked at."""
-
-    @property
-    def name(self) -> str:
-        """What was looked at."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it is well."""
-
-    @property
-    def what(self) -> str:
-        """What was found."""
-
-    @property
-    def remedy(self) -> str:
-        """What to do."""
 
 
 def explained(sheet: Sheet, policy: Policy, prose: Sequence[str]) -> None:
@@ -131,21 +111,3 @@ def people(sheet: Sheet, policy: Policy, persons: Iterable[Person]) -> None:
     sheet.table(("person", "roles", "keys, and the gates with a seat for them"), rows)
     for warning in warnings(policy):
         sheet.say(f"! {warning}", "yellow", hang=2)
-
-
-def doctor(sheet: Sheet, *, tier: str, rows: Sequence[Looked], weaker: Sequence[str]) -> None:
-    """What this machine gives, and what to do about what it lacks."""
-    lacking = [row for row in rows if not row.ok]
-    head = f"this machine gives sandbox tier {safe(tier, 8)}"
-    tail = "nothing is missing" if not lacking else f"{count(len(lacking), 'thing')} missing"
-    sheet.line(sheet.paint(f"{head}; {tail}", "bold", "yellow" if lacking else "green"))
-    sheet.rule()
-    for row in rows:
-        mark, tone = ("✔", "green") if row.ok else ("✖", "red")
-        sheet.say(f"{mark} {safe(row.name, 60)}: {safe(row.what, 300)}", tone, hang=2)
-        if row.remedy and not row.ok:
-            sheet.say(f"help: {safe(row.remedy, 400)}", "dim", indent=2)
-    if weaker:
-        sheet.title("WEAKER THAN ONE WOULD WISH")
-        for each in weaker:
-            sheet.say(f"· {safe(each, 300)}", "yellow", indent=2, hang=4)
