@@ -54,7 +54,7 @@ def terminal(
     project: FakeProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Terminal:
     """A terminal in front of that project; keys lie in a temporary folder."""
-    monkeypatch.setattr(app, "open_project", lambda root: project, raising=False)
+    monkeypatch.setattr(app, "open_project", lambda root, **_: project, raising=False)
     monkeypatch.setattr(app, "default_keys", lambda: tmp_path, raising=False)
     monkeypatch.setattr(context, "now", lambda: Instant(project.story.at))
     monkeypatch.delenv("COLUMNS", raising=False)

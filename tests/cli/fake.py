@@ -36,6 +36,7 @@ class FakeProject:
 
     story: Story
     root: Path = Path("project")
+    known_copies: int = 0
     receipt: dict[str, Any] = field(default_factory=lambda: dict(STOPPED))
     rows: tuple[ClockRow, ...] = ()
     later: tuple[ClockRow, ...] = ()
@@ -74,6 +75,13 @@ class FakeProject:
     def halt(self, *, by: str, reason: str) -> dict[str, Any]:
         self.said.append(("halt", (by, reason)))
         return self.receipt
+
+    def drill(self, *, by: str) -> dict[str, Any]:
+        self.said.append(("drill", by))
+        return self.receipt
+
+    def copies(self) -> int:
+        return self.known_copies
 
     def decide(self, dossier: str, who: Any, *, decision: str, reason: str) -> None:
         self.said.append((decision, (dossier, who.person, reason)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -359,9 +359,7 @@ def sealed(story: Story, **changes: Any) -> ev.Event:
     return replace(last, document={**text, **changes})
 
 
-def drilled(
-    story: Story, *, before: int = 23, survivors: int = 0, checks: Mapping[str, str] | None = None
-) -> object:
+def drilled(story: Story, *, before: int = 23, survivors: int = 0, checks: Mapping[str, str] | None = None) -> object:
     receipt = {"state": "STOPPED", "processes_before": before, "survivors": survivors}
     return story.add(ev.HaltDrilled, by="ada", receipt=receipt, daemons=20, checks=dict(checks or {"kill": "ok"}))
 

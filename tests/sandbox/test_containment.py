@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -191,6 +193,25 @@ tried("lockf", lambda: fcntl.fcntl(shared, 6, struct.pack("hhllhh", 0, 0, 0, 0, 
         "ENOLCK",
         "ENOLCK",
     )
+
+
+def test_no_lock_is_shared_even_on_what_belongs_to_no_file_system(inside: Inside) -> None:
+    """Every epoll and eventfd of a kernel lies on one inode, in whatever namespaces and on whatever mounts."""
+    with select.epoll() as ours:
+        fcntl.flock(ours.fileno(), fcntl.LOCK_EX)
+        with select.epoll() as theirs, pytest.raises(BlockingIOError):  # the control: outside it is a channel
+            fcntl.flock(theirs.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        code = (
+            TRY
+            + """
+import fcntl, select
+shared = {"epoll": select.epoll().fileno, "eventfd": lambda: os.eventfd(0), "null": lambda: os.open("/dev/null", 2),
+          "time": lambda: os.open("/proc/self/ns/time", 0)}
+for name, opened in shared.items():
+    tried(name, lambda: fcntl.flock(opened(), 2 | 4))
+"""
+        )
+        assert answers(inside.says(code)) == dict.fromkeys(("epoll", "eventfd", "null", "time"), "ENOLCK")
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="not run: the old call gate exists on x86-64 only")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import Unavailable
+from keyturn.sandbox import whereabouts
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.port import Limits
 from keyturn.sandbox.proof import Target, stop
@@ -146,8 +147,9 @@ def test_a_sandbox_leaves_nothing_behind(tmp_path: Path) -> None:
     assert layout.root is not None
     places = [layout.root, *layout.v1.values()]
     assert [child for place in places for child in place.iterdir() if child.is_dir()] == []
-    assert list((tmp_path / "run").iterdir()) == []
+    assert [child.name for child in (tmp_path / "run").iterdir()] == [whereabouts.FILE]
     backend.close()
+    assert list((tmp_path / "run").iterdir()) == []
     assert [place for place in places if place.exists()] == []
 
 
@@ -158,11 +160,12 @@ def test_a_start_sweeps_what_an_earlier_governor_left(tmp_path: Path, eventually
     later = Bubblewrap(tmp_path / "run", runtime_cache=tmp_path / "runtime.json")
     receipt = later.sweep()
     assert (receipt.state, receipt.processes_before, receipt.survivors) == ("STOPPED", 3, 0)
-    assert list((tmp_path / "run").iterdir()) == []
+    assert [child.name for child in (tmp_path / "run").iterdir()] == [whereabouts.FILE]
     assert not running.tick()
     assert running.wait().reason == "lost"
     running.close()
     later.close()
+    assert list((tmp_path / "run").iterdir()) == []
     earlier.close()
 
 

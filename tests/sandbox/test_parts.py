@@ -226,6 +226,38 @@ def test_a_limit_that_the_kernel_refuses_stops_the_launch(tmp_path: Path) -> Non
     assert caught.value.message == "the kernel refused the limit `memory.max` of 1"
 
 
+def test_whoever_lives_in_a_delegated_cgroup_is_moved_before_any_controller_is_turned_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "controllers": "cpu memory pids",
+        "subtree_control": "",
+        "type": "domain",
+        "procs": "7\n",
+    }.items():
+        (tmp_path / f"cgroup.{name}").write_text(text)
+    written: list[tuple[str, str]] = []
+
+    def write(path: Path, text: str) -> bool:
+        written.append((path.relative_to(tmp_path).as_posix(), text))
+        return True
+
+    monkeypatch.setattr(cgroups, "_write", write)
+    cgroups._turn_on(tmp_path)
+    aside = f"{cgroups.ASIDE}/cgroup.procs"
+    turned_on = [("cgroup.subtree_control", f"+{name}") for name in sorted(cgroups.CONTROLLERS)]
+    assert written == [(aside, str(os.getpid())), (aside, "7"), *turned_on]
+
+
+def test_nobody_is_moved_out_of_the_topmost_cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {"controllers": "memory pids", "subtree_control": "", "procs": "1\n"}.items():
+        (tmp_path / f"cgroup.{name}").write_text(text)  # the topmost one has no `cgroup.type`
+    written: list[str] = []
+    monkeypatch.setattr(cgroups, "_write", lambda path, text: written.append(path.name) or True)
+    cgroups._turn_on(tmp_path)
+    assert set(written) == {"cgroup.subtree_control"}
+
+
 def test_a_machine_without_cgroups_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroups, "_mounts", lambda: (None, {}))
     layout = cgroups.discover("x")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keyturn.app import disclosing
+from keyturn.app.copies.record import known
 from keyturn.app.disclosing import ClockRow
 from keyturn.app.operating import opening
 from keyturn.app.operating.asking import laid_first
@@ -21,12 +22,12 @@ from keyturn.app.policies import person_of, policy_of
 from keyturn.app.reasons.reading import Reader
 from keyturn.app.reasons.signing import Signing, Typed, typed
 from keyturn.app.verifying import Replay, verify_store
-from keyturn.app.wiring import FileBlobs, FileLatch, KeySigner, NetworkWitnesses, RandomIds, SystemClock, own_keys
+from keyturn.app.wiring import FileLatch, KeySigner, NetworkWitnesses, RandomIds, SystemClock, own_keys
 from keyturn.core import agenda
 from keyturn.core import events as ev
 from keyturn.core.agenda import Step, next_step
 from keyturn.core.bounds import NO_BOUNDS, Bounds
-from keyturn.core.errors import KeyturnError, MalformedInput
+from keyturn.core.errors import MalformedInput
 from keyturn.core.policy import Person
 from keyturn.core.state import Dossier, State
 from keyturn.core.terms import Digest, Instant
@@ -36,7 +37,6 @@ from keyturn.flow import halt as halts
 from keyturn.flow import incident as incidents
 from keyturn.flow import permit as permits
 from keyturn.flow import warrant as warrants
-from keyturn.flow.control import knock
 from keyturn.flow.dossier import seal_other
 from keyturn.flow.governor import Governor
 from keyturn.flow.log import Log
@@ -73,12 +73,15 @@ class Head:
         return Reach(self.size, self.published, self.witnessed).state_of(index)
 
 
-def open_project(root: Path | None) -> Project:
-    """The project in this folder, or the nearest one upwards from the current folder."""
+def open_project(root: Path | None, *, whole: bool = True) -> Project:
+    """The project in this folder, or the nearest one upwards from the current folder.
+
+    One that need not be `whole` may have lost its log: whoever halts is asked for nothing but the folder.
+    """
     start = (root or Path.cwd()).absolute()
     places = [start] if root else [start, *start.parents]
     for place in places:
-        if opening.is_founded(place):
+        if opening.is_founded(place) if whole else (place / HOME).is_dir():
             return Project(place)
     raise MalformedInput(
         f"there is no Keyturn project in `{start}`",
@@ -206,25 +209,19 @@ class Project:
 
     def halt(self, *, by: str, reason: str) -> ev.Document:
         """Stop everything: through the governor's door, or, when none answers, by our own hand."""
-        from keyturn.app.operating.governing import elsewhere
-        from keyturn.app.sealed import Sealed
+        from keyturn.app.operating.halting import halt
 
-        receipt = knock(self.home / "control.sock", by=by, reason=reason)
-        if receipt is not None:
-            return receipt
-        latch = FileLatch(self.home / "halt.latch")
-        halter = Sealed.halter(self.home)
-        receipt = halts.act(halter, latch, by=by, reason=reason, keep=FileBlobs(self.blobs).keep)
-        try:
-            with self.opened() as log:
-                other = elsewhere(self, log.store)
-                if other:
-                    receipt = halts.unseen(receipt, f"governor: {other} governs; what it runs cannot be seen from here")
-                halts.record(log, by=by, reason=str(receipt["why"]), receipt=receipt)
-        except KeyturnError as fault:  # the halt stands: the latch is set, and the next start records it
-            said = f"log: the halt is not recorded yet: {fault.message}"
-            return halts.unseen(receipt, said, proven=not opening.is_shared(self.root))
-        return receipt
+        return halt(self, by=by, reason=reason)
+
+    def drill(self, *, by: str) -> ev.Document:
+        """Measure a halt without harm to what runs; see `halting.drill`."""
+        from keyturn.app.operating.halting import drill
+
+        return drill(self, by=by)
+
+    def copies(self) -> int:
+        """How many loaded copies are known on this machine."""
+        return known(self.home / "copies")
 
     def decide(self, dossier: str, who: Signing, *, decision: str, reason: str) -> None:
         """Approve or refuse the dossier with this digest prefix, with the person's own key in its own process."""

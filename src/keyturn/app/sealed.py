@@ -9,10 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keyturn.app import specs
+from keyturn.app.copies.desk import Desk
+from keyturn.app.copies.receipts import receipt_document, whole
 from keyturn.app.parking import Files, Parking, SpecOf
 from keyturn.core.betting import Process
 from keyturn.core.errors import Unavailable
@@ -22,7 +24,7 @@ from keyturn.core.trial import TrialPlan
 from keyturn.flow import ports
 from keyturn.flow.ports import Alarm, Alarmed, Attested, Bank, BlockRead, Improved, Interrupted, Latch, OnAttested
 from keyturn.sandbox import open_backend
-from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Parked, Receipt, Running, Runtime, Spec
+from keyturn.sandbox.port import Backend, DecoyOpened, Exit, Parked, Running, Runtime, Spec
 from keyturn.trials.channel import FdChannel
 from keyturn.trials.grader import GraderProcess, Planned
 from keyturn.trials.link import LinkLimits
@@ -41,26 +43,34 @@ class Sealed:
     tell: Callable[[str], None]
     halted: threading.Event = field(default_factory=threading.Event)
     parking: Parking = field(init=False)
+    copies: Desk = field(init=False)
+    left: Document = field(default_factory=dict)
     staged_runner: Path | None = None
     runtimes: dict[str, Runtime] = field(default_factory=dict)
     spare: dict[tuple[str, ...], GraderProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.parking = Parking(self.backend, self.home / "run")
+        self.copies = Desk(self.home / "copies", self.tell)
 
     @classmethod
     @contextmanager
     def start(cls, home: Path, latch: Latch, tell: Callable[[str], None]) -> Iterator[Sealed]:
-        """The sandbox; whatever an earlier governor left alive is killed first, and only in our own cgroup."""
+        """The sandbox; whatever an earlier governor left alive is killed first, and only in our own cgroup.
+
+        `left` is the receipt of that, with the copies that the earlier one knew: without it they have no lease.
+        """
         backend = open_backend(home / "run", runtime_cache=home / "runtime.json")
-        left = backend.sweep()
-        if left.processes_before:
-            tell(f"{left.processes_before} process(es) of an earlier governor were alive: {left.state}")
         sealed = cls(backend, home, latch, tell)
+        sealed.left = sealed.sweep()
+        alive = sealed.left["processes_before"]
+        if alive:
+            tell(f"{alive} process(es) of an earlier governor were alive: {sealed.left['state']}")
         try:
             yield sealed
         finally:
             sealed.parking.close()
+            sealed.copies.close()
             backend.close()
             for grader in sealed.spare.values():
                 grader.__exit__(None, None, None)
@@ -73,7 +83,18 @@ class Sealed:
     def halt_all(self, why: str) -> Document:
         """Kill everything that runs sealed; see the port `Halter`."""
         self.halted.set()
-        return receipt_document(self.backend.halt_all(why))
+        receipt = self.backend.halt_all(why, self.copies.strike)
+        return whole(receipt_document(receipt), self.copies.prove())
+
+    def sweep(self) -> Document:
+        """Kill and receipt what is left of an earlier governor, the copies that it knew included."""
+
+        def also() -> None:
+            self.copies.load()
+            self.copies.strike()
+
+        receipt = self.backend.sweep(also)
+        return whole(receipt_document(receipt), self.copies.prove())
 
     # --- improve
 
@@ -168,7 +189,7 @@ class _Sweeper(Sealed):
     """A halter without a governor: what it can kill is what lives in the project's own cgroup."""
 
     def halt_all(self, why: str) -> Document:
-        return receipt_document(self.backend.sweep())
+        return {**self.sweep(), "why": why}
 
 
 @dataclass(slots=True)
@@ -350,9 +371,3 @@ def _outcome(ended: Exit) -> tuple[str, str]:
         how = f"code {ended.code}" if ended.code is not None else f"signal {ended.signal}"
         return "failed", f"the step ended with {how}"
     return "produced", ""
-
-
-def receipt_document(receipt: Receipt) -> Document:
-    """A receipt as plain data for the log."""
-    plain = asdict(receipt)
-    return {**plain, "unknown": list(receipt.unknown)}

@@ -36,6 +36,9 @@ UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 OUT_SPARE = 1 << 20
 
+DAEMONS, DRILL_SECONDS, DRILL_SPARE = "/drill/daemons.py", 30.0, 16
+"""Where a drill finds its program, how long it may take, and how many processes more than its daemons it may have."""
+
 
 def stage_runner(folder: Path) -> Path:
     """Our runner in a folder of its own, as installed with this governor; an older one is replaced.
@@ -95,6 +98,18 @@ def waiting(policy: Policy, runtime: Runtime, runner: Path, *, seconds: float, p
         lease_seconds=policy.lease_seconds,
         waits=True,
         programs_max=programs_max,
+    )
+
+
+def drill(runtime: Runtime, *, daemons: int) -> Spec:
+    """A sandbox of our own processes, for a halt that is measured; it sees nothing of the project."""
+    return Spec(
+        purpose="drill",
+        argv=("python", "-I", "-S", DAEMONS, str(daemons)),
+        runtime=runtime,
+        mounts=(Mount(ALONE / "daemons.py", DAEMONS),),
+        limits=Limits(memory_bytes=512 << 20, processes_max=daemons + DRILL_SPARE, wall_seconds=DRILL_SECONDS),
+        lease_seconds=DRILL_SECONDS,
     )
 
 

@@ -135,16 +135,26 @@ class FileLatch:
     def set(self, why: str) -> None:
         """Write and sync it; an older latch keeps its reason."""
         with self._locked():
-            if self.path.exists():
-                return
-            draft = self.path.with_suffix(".tmp")
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(why[:1000])
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(self.path)
-            _sync_folder(self.path.parent)
+            if not self.path.exists():
+                self._write(self.path, why)
+
+    def rehearse(self) -> None:
+        """Set and remove a file beside the latch in just that way; raises `OSError` where a latch could not be set."""
+        aside = self.path.with_suffix(".drill")
+        with self._locked():
+            self._write(aside, "a drill; this is no halt")
+            aside.unlink()
+
+    def _write(self, place: Path, why: str) -> None:
+        """Write and sync it under another name, then give it its own."""
+        draft = self.path.with_suffix(".tmp")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(why[:1000])
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(place)
+        _sync_folder(self.path.parent)
 
     def clear(self) -> None:
         """Remove it durably."""

@@ -20,6 +20,7 @@ from keyturn.core import agenda
 from keyturn.core.agenda import Step
 from keyturn.core.bounds import Bounds
 from keyturn.core.errors import Conflict, MalformedInput
+from keyturn.core.events import Document
 from keyturn.core.state import State
 from keyturn.core.terms import Gate, Instant
 
@@ -213,7 +214,9 @@ def audit(args: argparse.Namespace) -> int:
 def halt(args: argparse.Namespace) -> int:
     """Stop everything now: 0 when proven, 7 when something could not be seen to be dead. Nothing is read before."""
     by = f"person:{args.person}" if args.person else args.by or "somebody at the terminal"
-    receipt = context.project(args).halt(by=by, reason=args.reason)
+    if args.drill:
+        return _drilled(args, context.project(args).drill(by=by))
+    receipt = context.what_is_left(args).halt(by=by, reason=args.reason)
     proven = receipt.get("state") == "STOPPED"
     if args.json:
         context.emit({"word": "STOPPED" if proven else "UNPROVEN", "receipt": receipt, "exit_code": 0 if proven else 7})
@@ -225,6 +228,19 @@ def halt(args: argparse.Namespace) -> int:
             after + context.there(args), "by quorum" if proven else "again, on the machine that ran the subject"
         )
         context.out(sheet)
+    return 0 if proven else 7
+
+
+def _drilled(args: argparse.Namespace, said: Document) -> int:
+    """Say what a drill measured: 0 when a halt would be proven, 7 when something would not have worked."""
+    proven = said.get("state") == "STOPPED"
+    if args.json:
+        word = "STOPPED" if proven else "UNPROVEN"
+        context.emit({"word": word, "drill": True, "receipt": said, "exit_code": 0 if proven else 7})
+        return 0 if proven else 7
+    sheet = context.sheet()
+    stops.drill(sheet, said)
+    context.out(sheet)
     return 0 if proven else 7
 
 

@@ -88,6 +88,13 @@ def project(args: argparse.Namespace) -> Project:
     return app.open_project(Path(args.project) if args.project else None)
 
 
+def what_is_left(args: argparse.Namespace) -> Project:
+    """As `project`, for whoever halts: of a project that lost its log, too."""
+    from keyturn import app
+
+    return app.open_project(Path(args.project) if args.project else None, whole=False)
+
+
 def there(args: argparse.Namespace) -> str:
     """What a command to be copied needs behind it to mean the same project: `--project`, where it was given."""
     return f" --project {safe(shlex.quote(args.project))}" if args.project else ""

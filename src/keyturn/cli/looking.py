@@ -32,10 +32,11 @@ def status(args: argparse.Namespace) -> int:
     step = waits.behind(state, now)
     what = waits.waiting(state, step, now)
     if args.json:
-        context.emit_read(project, state, _status_body(state, what, root=head.root_hex))
+        body = {**_status_body(state, what, root=head.root_hex), "copies": project.copies()}
+        context.emit_read(project, state, body)
     else:
         sheet = context.sheet()
-        screen.show(sheet, state, what, now, root_hex=head.root_hex)
+        screen.show(sheet, state, what, now, root_hex=head.root_hex, copies=project.copies())
         context.out(sheet)
     return 6 if isinstance(step, agenda.Halted) else 0
 
@@ -57,6 +58,7 @@ def _status_body(state: State, what: waits.Waiting, *, root: str) -> dict[str, o
         "pace": {"unaudited": lineage.unaudited, "unaudited_max": pace_bound(state)} if lineage else None,
         "warrant": state.warrant,
         "halt": state.halt,
+        "drill": state.drill,
         "candidates": {name: candidate.status for name, candidate in state.candidates.items()},
         "incidents": list(state.incidents),
         "revoked": state.revoked,

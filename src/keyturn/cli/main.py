@@ -331,6 +331,7 @@ def _halt(made: argparse.ArgumentParser) -> None:
     made.add_argument("--as", dest="person", metavar="PERSON", help="which person halts; needs no key")
     made.add_argument("--by", metavar="NAME", help="what else halts (default: somebody at the terminal)")
     made.add_argument("--reason", metavar="TEXT", default="no reason given", help="why, for the log")
+    made.add_argument("--drill", action="store_true", help="stop nothing: measure a halt beside what runs")
 
 
 def _incident(made: argparse.ArgumentParser) -> None:

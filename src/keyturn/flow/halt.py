@@ -65,8 +65,45 @@ def act(
     unlatched = _latch(latch, f"{name or _name()} {by}: {why}")
     second = halter.halt_all(why)  # whatever was being launched while the latch was being set
     nothing_new = second.get("state") == STOPPED and second.get("processes_before") in (0, None)
-    receipt = {**(first if nothing_new else second), "halt": _read(latch.reason() or "")[0] or name, "why": why}
+    receipt = {**(first if nothing_new else second), "halt": _named(latch) or name, "why": why}
+    if not nothing_new and ("reached" in first or "reached" in second):
+        receipt["reached"] = _merged(first.get("reached"), second.get("reached"))
     return unseen(receipt, unlatched) if unlatched else receipt
+
+
+def _merged(first: Json, second: Json) -> list[Json]:
+    """All lines of two receipts in one list; what was looked at twice stands as it was seen last."""
+    rows: dict[str, Json] = {}
+    for row in [*(first if isinstance(first, list) else []), *(second if isinstance(second, list) else [])]:
+        if isinstance(row, dict):
+            rows[f"{row.get('what')} {row.get('name')}"] = row
+    return [*rows.values()]
+
+
+def _named(latch: Latch) -> str:
+    """The halt for which the latch stands; nothing where it cannot be read, because a halt goes on all the same."""
+    try:
+        return _read(latch.reason() or "")[0]
+    except OSError:
+        return ""
+
+
+def beyond(receipt: ev.Document, name: str, why: str) -> ev.Document:
+    """The receipt with a runner that is out of reach, line and all, and so UNPROVEN."""
+    rows = _merged(receipt.get("reached"), [{"what": "runner", "name": name, "state": "UNPROVEN", "why": why}])
+    return {**unseen(receipt, f"governor: {name} governs; {why}"), "reached": rows}
+
+
+def publish(log: Log, *, witnesses: bool = True) -> str:
+    """Publish at once the status that makes loading nodes refuse; what went wrong, if anything: the halt stands."""
+    try:
+        if witnesses:
+            log.publish()
+        else:
+            log.publish_status()
+    except (OSError, KeyturnError) as fault:
+        return f"status: the halt is recorded, but not published yet: {fault}"
+    return ""
 
 
 def unseen(receipt: ev.Document, what: str, *, proven: bool = False) -> ev.Document:

@@ -159,6 +159,13 @@ class Log:
 
         A crash in between is made good here. Whether the policy's witnesses were enough, `state.witnessed` says.
         """
+        self.publish_status()
+        if self.state.witnessed < self.state.published:
+            self.witness()
+        return self.state
+
+    def publish_status(self) -> None:
+        """End the log with a status leaf and sign a checkpoint over it; asks nobody, and so waits for nobody."""
         for _ in range(RECORD_TRIES_MAX):
             if self.state.settled:
                 break
@@ -167,9 +174,6 @@ class Log:
             except Conflict:
                 self.refresh()
         self.sign_published()
-        if self.state.witnessed < self.state.published:
-            self.witness()
-        return self.state
 
     def witness(self) -> tuple[str, ...]:
         """Ask the policy's witnesses to cosign the newest signed head, and record it once they are enough.

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Tier
-from keyturn.sandbox import seccomp
+from keyturn.sandbox import seccomp, whereabouts
 from keyturn.sandbox.attest import Subject
 from keyturn.sandbox.cell import Cell, Ends, process_namespace
 from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes, remove
@@ -47,6 +47,7 @@ class Bubblewrap:
 
     def __init__(self, run_root: Path, *, runtime_cache: Path) -> None:
         self.run_root = run_root.resolve()
+        self.name = f"keyturn-{hashlib.sha256(os.fsencode(self.run_root)).hexdigest()[:12]}"
         self._cache = runtime_cache
         self._launcher = Launcher()
         self._live: dict[str, Cell] = {}
@@ -61,8 +62,7 @@ class Bubblewrap:
     def layout(self) -> Layout:
         """Our cgroups, found when first needed."""
         if self._layout is None:
-            tag = hashlib.sha256(os.fsencode(self.run_root)).hexdigest()[:12]
-            self._layout = discover(tag)
+            self._layout = discover(self.name)
             if self._layout.root is not None:
                 self._kill_fd = os.open(self._layout.root / "cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
         return self._layout
@@ -105,6 +105,7 @@ class Bubblewrap:
         folder = self.run_root / name
         with contextlib.ExitStack() as undo:
             folder.mkdir(parents=True, mode=0o700)
+            whereabouts.remember(self.run_root, self.name, layout.root)
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             decoys = Decoys(folder / "decoys", spec.decoys, user or None)
             most = spec.limits.processes_max + OUR_PROCESSES
@@ -224,22 +225,31 @@ class Bubblewrap:
             return False
         mark = self.run_root / UNPROVEN
         if mark.is_file() and mark.read_bytes() != BOOT_ID.read_bytes():
-            mark.unlink()
-        return any(self.run_root.iterdir())
+            with contextlib.suppress(OSError):  # on a disk that takes nothing it stays a trace, which is doubt
+                mark.unlink()
+        return any(not child.name.startswith(whereabouts.FILE) for child in self.run_root.iterdir())
 
     def sweep(self, also: Callable[[], None] = lambda: None) -> Receipt:
-        """Kill and receipt what an earlier governor left behind; only before the first launch."""
+        """Kill and receipt what an earlier governor left behind, in whatever session; only before the first launch."""
         invariant(not self._live, "a sweep comes before the first launch")
-        layout = self.layout()
-        found = processes(layout.root) if layout.root is not None else []
-        inits = tuple(fd for pid in found if (fd := _pidfd(pid)) is not None)
-        root = layout.root
-        asked = (lambda: populated(root)) if root is not None else (None if self._traces() else lambda: False)
-        scope = "what an earlier governor left in our own cgroup"
-        alive = (lambda: processes(root)) if root is not None else list[int]
-        receipt = stop(Target(scope, lambda: self._strike(also), inits, asked, alive), "start")
-        self._remember(receipt, root)
+        layout, known = self.layout(), whereabouts.read(self.run_root, self.name)
+        others = known.others(layout.root)
+        places = others if layout.root is None else (layout.root, *others)
+        inits = tuple(fd for pid in whereabouts.living(places) if (fd := _pidfd(pid)) is not None)
+        blind = layout.root is None and self._traces() and (not known.places or whereabouts.NOWHERE in known.places)
+
+        def strike() -> bool:
+            written = whereabouts.kill(others)
+            return self._strike(also) and written
+
+        target = Target(
+            "what an earlier governor left in our own cgroup", strike, inits,
+            None if blind else lambda: any(populated(place) for place in places), lambda: whereabouts.living(places),
+        )  # fmt: skip  # what, how, and how it is seen
+        receipt = stop(target, "start")
+        self._remember(receipt, layout.root)
         self._tidy(layout)
+        whereabouts.forget(self.run_root, others)
         return receipt
 
     def _tidy(self, layout: Layout) -> None:
@@ -263,6 +273,8 @@ class Bubblewrap:
         if self._layout is not None:
             for place in [place for place in (self._layout.root, *self._layout.v1.values()) if place is not None]:
                 remove(place)
+            if not (self.run_root / UNPROVEN).exists():
+                whereabouts.leave(self.run_root, self.name, self._layout.root)
             self._layout = None
 
 

@@ -15,6 +15,8 @@ from keyturn.core.errors import Unavailable
 
 CONTROLLERS = ("memory", "pids")
 REMOVE_SECONDS_MAX = 2.0
+ASIDE = "keyturn-governor"
+"""Where processes go that live in a delegated cgroup: with controllers on, only leaves may hold any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,34 +83,60 @@ def _read(path: Path) -> str:
 
 
 def _turn_on(folder: Path) -> frozenset[str]:
-    """Turn our controllers on for the children of `folder`, moving this process into a leaf if that is in the way."""
+    """Turn our controllers on for the children of `folder`, moving those who live in it aside if they are in the way.
+
+    They are moved before the first controller: with somebody inside, `pids` alone would be taken, would make a threaded
+    domain of `folder`, and nothing could be started below it any more (cgroups(7), "no internal processes").
+    """
     there = set(_read(folder / "cgroup.controllers").split()) & set(CONTROLLERS)
-    for name in there - set(_read(folder / "cgroup.subtree_control").split()):
-        if not _write(folder / "cgroup.subtree_control", f"+{name}"):
-            aside = folder / "keyturn-governor"
-            aside.mkdir(exist_ok=True)
-            _write(aside / "cgroup.procs", str(os.getpid()))
-            _write(folder / "cgroup.subtree_control", f"+{name}")
+    lacking = there - set(_read(folder / "cgroup.subtree_control").split())
+    is_top = not (folder / "cgroup.type").exists()
+    if lacking and not is_top and _read(folder / "cgroup.procs"):
+        _move_aside(folder)
+    for name in sorted(lacking):
+        _write(folder / "cgroup.subtree_control", f"+{name}")
     return frozenset(set(_read(folder / "cgroup.subtree_control").split()) & there)
 
 
+def _move_aside(folder: Path) -> None:
+    """Move whoever lives in a cgroup that was delegated to us, this process first, into a leaf of its own."""
+    aside = folder / ASIDE
+    aside.mkdir(exist_ok=True)
+    for pid in [str(os.getpid()), *_read(folder / "cgroup.procs").split()]:
+        _write(aside / "cgroup.procs", pid)
+
+
+def _delegated(folder: Path) -> bool:
+    """Whether systemd says that what lies below this cgroup is ours to arrange (`Delegate=yes`)."""
+    for name in ("trusted.delegate", "user.delegate"):
+        try:
+            return os.getxattr(folder, name) == b"1"
+        except OSError:
+            continue
+    return False
+
+
 def _base(v2: Path) -> Path | None:
-    """The cgroup under which ours may be made: the top for root, a delegated one for others, None without."""
-    base = v2 if os.geteuid() == 0 else _own(v2)
-    if base.name == "keyturn-governor":
-        base = base.parent
+    """The cgroup under which ours may be made; None without.
+
+    That is the one that was delegated to us, where systemd itself is one more hand that kills when the governor ends;
+    for root without such, the top.
+    """
+    own = _own(v2)
+    own = own.parent if own.name == ASIDE else own
+    base = own if os.geteuid() != 0 or _delegated(own) else v2
     may = os.access(base, os.W_OK) and os.access(base / "cgroup.procs", os.W_OK)
     return base if may else None
 
 
-def discover(tag: str) -> Layout:
-    """Find or make our own root, named by `tag`; never raises for what is merely missing."""
+def discover(name: str) -> Layout:
+    """Find or make our own root, called `name`; never raises for what is merely missing."""
     v2, v1_mounts = _mounts()
     base = _base(v2) if v2 is not None else None
     if base is None:
         why = "no cgroup v2 is mounted" if v2 is None else "no cgroup of this user's own was delegated"
         return Layout(None, {}, frozenset(), (("cgroup", why),))
-    root = base / f"keyturn-{tag}"
+    root = base / name
     try:
         root.mkdir(exist_ok=True)
     except OSError as error:
@@ -117,13 +145,13 @@ def discover(tag: str) -> Layout:
         return Layout(None, {}, frozenset(), (("cgroup", "this kernel has no cgroup.kill (Linux 5.14)"),))
     on = _turn_on(base) and _turn_on(root)
     v1: dict[str, Path] = {}
-    for name, mounted in v1_mounts.items():
-        place = mounted / f"keyturn-{tag}"
+    for controller, mounted in v1_mounts.items():
+        place = mounted / name
         try:
             place.mkdir(exist_ok=True)
         except OSError:
             continue
-        v1[name] = place
+        v1[controller] = place
     absent = [name for name in CONTROLLERS if name not in on and name not in v1]
     return Layout(root, v1, on, tuple((name, f"no cgroup limits `{name}`") for name in absent))
 

@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from keyturn.app.operating.asked import Asks
 from keyturn.app.operating.listening import listening
 from keyturn.app.operating.operation import read
+from keyturn.app.policies import policy_of
 from keyturn.app.verifying import keys_over_time
 from keyturn.app.wiring import FileBlobs, FileLatch, governor_lock, read_bank_key
+from keyturn.core import events as ev
 from keyturn.core.errors import Conflict, KeyturnError, Unavailable
 from keyturn.core.state import State
 from keyturn.flow import halt as halts
@@ -69,7 +72,8 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
             receipt = halts.act(sealed, latch, by=by, reason=reason, keep=blobs.keep)
             with project.opened() as own:  # after the kill: a log that cannot be read must not delay it
                 halts.record(own, by=by, reason=str(receipt["why"]), receipt=receipt)
-            return receipt
+                late = halts.publish(own, witnesses=False)  # the loop itself asks them next, and may wait
+            return halts.unseen(receipt, late, proven=True) if late else receipt
 
         governor = Governor(
             log=log,
@@ -83,12 +87,25 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
             trust=lambda: trusts.read(project.home / "trust.json"),
             tell=tell,
         )
-        stack.enter_context(ControlDoor(project.home / "control.sock", halt_now))
+        _tell_what_was_left(governor, sealed.left)
+        asks = Asks(project, sealed, latch, policy_of(log.state))
+        stack.enter_context(sealed.copies.attending(asks.lease_seconds, asks.revoked))
+        stack.enter_context(ControlDoor(project.home / "control.sock", halt_now, asks.by_name()))
         if term:
             stack.enter_context(listening(project, governor))
         for blob in make_good(log, blobs):
             tell(f"the erased blob {blob[:15]}… lay there all the same; it was deleted")
         yield governor
+
+
+def _tell_what_was_left(governor: Governor, left: Document) -> None:
+    """Put into the log what this start killed; what could not be seen to be dead halts before anything is launched."""
+    if left["processes_before"] or left["state"] != halts.STOPPED:
+        governor.log.record(lambda stamp: ev.SandboxSwept(**stamp, receipt=left))
+    if left["survivors"]:
+        why = "what an earlier governor left alive could not be seen to be dead"
+        receipt = halts.act(governor.halter, governor.latch, by="governor", reason=why)
+        halts.record(governor.log, by="governor", reason=why, receipt=receipt)
 
 
 def elsewhere(project: Project, store: LogStore) -> str:

@@ -7,14 +7,15 @@ from collections import Counter
 from keyturn.cli.screen import Sheet, count, safe, short, until, utc
 from keyturn.cli.screens import loop
 from keyturn.cli.screens.scale import gauge
+from keyturn.cli.screens.stop import last_drill
 from keyturn.cli.screens.waiting import TONES, Waiting, age, head
 from keyturn.core.audit import pace_bound
 from keyturn.core.state import State
 from keyturn.core.terms import Instant
 
 
-def show(sheet: Sheet, state: State, what: Waiting, now: Instant, *, root_hex: str) -> None:
-    """The status screen; `what` says what is waited for, `root_hex` names the log's head."""
+def show(sheet: Sheet, state: State, what: Waiting, now: Instant, *, root_hex: str, copies: int = 0) -> None:
+    """The status screen: `what` is waited for, `root_hex` names the log's head, so many `copies` are known."""
     name = safe(state.project.name, 60) if state.project else "no project"
     sheet.line(f"keyturn · {name} · {utc(now)}")
     head(sheet, state, what.word, what.sentence, TONES.get(what.word, ""))
@@ -25,6 +26,9 @@ def show(sheet: Sheet, state: State, what: Waiting, now: Instant, *, root_hex: s
     _lineage(sheet, state)
     _bounds(sheet, state, now)
     _matters(sheet, state)
+    sheet.entry("halt drill", *last_drill(state, now))
+    if copies:
+        sheet.entry("copies", f"{count(copies, 'loaded copy', 'loaded copies')} known here; a halt ends them")
     ahead = 0 if state.settled else state.size - state.published
     tail = f", {ahead} not yet published" if ahead else ", all published"
     sheet.entry("log", f"{count(state.size, 'entry', 'entries')}{tail}, root {root_hex[:16]}…, moved {age(state, now)}")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
-from keyturn.cli.screen import Sheet, count, safe, until, utc
+from keyturn.cli.screen import Sheet, count, safe, span, until, utc
 from keyturn.cli.screens.scale import number
 from keyturn.cli.screens.waiting import head
 from keyturn.core.state import Incident, State
@@ -17,6 +17,16 @@ _TIMES: Final = (
     ("init_exited_ms", "init seen to be gone"),
     ("cgroup_empty_ms", "cgroup seen to be empty"),
 )
+
+_CHECKS: Final = {
+    "daemons": "all of them came up, and all are gone",
+    "attest": "the sandbox was as it is for a subject",
+    "kill": "the kill of everything could be written",
+    "latch": "a latch could be set on disk",
+    "log": "the log took the record",
+}
+ROWS_MAX = 20
+"""How many lines of a receipt are shown."""
 
 
 class Clock(Protocol):
@@ -78,7 +88,60 @@ def receipt(sheet: Sheet, said: Mapping[str, Json]) -> bool:
     if survivors:
         sheet.say(f"✖ {count(survivors, 'process', 'processes')} seen alive after the kill", "red", indent=2)
     sheet.entry("scope", safe(said.get("scope")))
+    _reached(sheet, said.get("reached"))
     sheet.entry("processes", f"{int(number(said.get('processes_before')))} before, {survivors} after")
+    _times(sheet, said)
+    return stopped
+
+
+def _reached(sheet: Sheet, rows: Json) -> None:
+    """Line by line what the halt reached, the worst first; without copies or runners the scope has said it all."""
+    listed = [row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict)]
+    if len(listed) < 2:
+        return
+    bad = [row for row in listed if row.get("state") != "STOPPED"]
+    for row in [*bad, *(row for row in listed if row.get("state") == "STOPPED")][:ROWS_MAX]:
+        stopped = row.get("state") == "STOPPED"
+        why = f": {safe(row.get('why'), 200)}" if row.get("why") else ""
+        named = f"{safe(row.get('what'), 20)}: {safe(row.get('name'), 100)}{why}"
+        sheet.say(f"{'✓ STOPPED ' if stopped else '✖ UNPROVEN'} {named}", "" if stopped else "red", indent=2, hang=11)
+    if len(listed) > ROWS_MAX:
+        sheet.say(f"and {len(listed) - ROWS_MAX} more; `--json` lists them all", "dim", indent=2)
+
+
+def drill(sheet: Sheet, said: Mapping[str, Json]) -> None:
+    """What a drill measured: nothing of the project was stopped, and the screen says so first."""
+    stopped = said.get("state") == "STOPPED"
+    word, tone = ("DRILL: STOPPED", "green") if stopped else ("DRILL: UNPROVEN", "red")
+    sheet.line(sheet.paint(f"{word} in {_took(said)}" if stopped else word, tone, "bold"))
+    daemons = int(number(said.get("daemons")))
+    sheet.say(f"{count(daemons, 'daemon')} of ours in a sandbox of their own; nothing else was touched.")
+    for unknown in _list(said.get("unknown")):
+        sheet.say(f"✖ {safe(unknown, 300)}", "red", indent=2, hang=4)
+    checks = said.get("checks")
+    for name, found in (checks if isinstance(checks, dict) else {}).items():
+        if found == "ok":
+            sheet.say(f"✓ {_CHECKS.get(name, safe(name, 20))}", indent=2, hang=4)
+    _times(sheet, said)
+
+
+def last_drill(state: State, now: Instant) -> tuple[str, str]:
+    """When a halt was last measured and what came of it, in words, and the tone for it."""
+    drilled = state.drill
+    if drilled is None:
+        return "never; `keyturn halt --drill` measures one", "yellow"
+    if drilled.receipt.get("state") != "STOPPED":
+        return f"{span(now - drilled.at)} ago: UNPROVEN", "red"
+    return f"{span(now - drilled.at)} ago: STOPPED in {_took(drilled.receipt)}", ""
+
+
+def _took(said: Mapping[str, Json]) -> str:
+    """How long it took until both were seen: init gone, and the cgroup empty."""
+    return f"{max(number(said.get('init_exited_ms')), number(said.get('cgroup_empty_ms'))):.1f} ms"
+
+
+def _times(sheet: Sheet, said: Mapping[str, Json]) -> None:
+    """When it was asked, and how long everything took from there."""
     requested = int(number(said.get("requested_at_ms", said.get("requested_at"))))
     if requested:
         sheet.entry("requested", utc(requested))
@@ -86,7 +149,6 @@ def receipt(sheet: Sheet, said: Mapping[str, Json]) -> bool:
         value = said.get(key)
         seen = isinstance(value, int | float) and not isinstance(value, bool)
         sheet.entry("", f"{number(value):9.1f} ms  {what}" if seen else f"        —     {what}: not seen")
-    return stopped
 
 
 def _list(value: Json) -> list[Json]:
