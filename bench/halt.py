@@ -167,14 +167,13 @@ def at_rest(governors: Nursery, folder: Path, rounds: int) -> list[float]:
 def hung(governors: Nursery, folder: Path, rounds: int, lease: float = 0.3) -> list[float]:
     """Milliseconds beyond the lease until the subject of a held governor is gone; it had renewed a moment before."""
     root, took = folder / "hung", []
-    place = census.unified(root)
     for _ in range(rounds):
         governor = governors.governor(Order(str(root), lease=lease))
         governors.ready(governor)
         with kills.held([governor]) as [fd]:
             signal.pidfd_send_signal(fd, signal.SIGSTOP)
             began = time.clock_gettime(time.CLOCK_BOOTTIME)
-            if not census.within(lease + 10, lambda: not census.populated(place), LOOK_SECONDS):
+            if not census.within(lease + 10, lambda: not census.populated(census.unified(root)), LOOK_SECONDS):
                 sys.exit("the subject of a hung governor outlived its lease")
             took.append((time.clock_gettime(time.CLOCK_BOOTTIME) - began - lease) * 1000)
         kills.kill(governor, root, launcher=False)

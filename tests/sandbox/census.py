@@ -46,16 +46,18 @@ def lives(one: Identity) -> bool:
 
 
 def cgroups_of(run_root: Path) -> list[Path]:
-    """The cgroups of the governor that works in `run_root`, in every hierarchy, whether or not they are there."""
+    """Where the cgroups of the governor that works in `run_root` may lie, in every hierarchy, there or not."""
     tag = hashlib.sha256(os.fsencode(run_root.resolve())).hexdigest()[:12]
-    tops = [place for place in (*UNIFIED, *Path("/sys/fs/cgroup").glob("*/")) if place.is_dir()]
+    own = Path("/proc/self/cgroup").read_text().rpartition("0::")[2].strip().lstrip("/")
+    delegated = [place for top in UNIFIED for place in (top / own, (top / own).parent)]
+    tops = [place for place in (*UNIFIED, *delegated, *Path("/sys/fs/cgroup").glob("*/")) if place.is_dir()]
     return [top / f"keyturn-{tag}" for top in dict.fromkeys(tops)]
 
 
 def unified(run_root: Path) -> Path:
-    """The one among them that is killed and counted."""
-    return next((place for place in cgroups_of(run_root) if (place.parent / "cgroup.procs").exists()
-                 and (place / "cgroup.kill").exists()), cgroups_of(run_root)[0])  # fmt: skip  # one thought
+    """The one among them that is killed and counted; before it is made, any of them."""
+    places = cgroups_of(run_root)
+    return next((place for place in places if (place / "cgroup.kill").exists()), places[0])
 
 
 def members(place: Path) -> set[Identity]:

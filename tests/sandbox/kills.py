@@ -44,12 +44,11 @@ def held(pids: list[int]) -> Iterator[list[int]]:
 
 def kill(governor: int, run_root: Path, *, launcher: bool) -> Death:
     """Kill this governor now, its launcher with it if asked, and watch until nothing of theirs can come or live."""
-    place = census.unified(run_root)
     with held([governor]) as [mine]:
         signal.pidfd_send_signal(mine, signal.SIGSTOP)  # so that it starts nobody unseen between a look and the kill
         census.within(0.02, lambda: census._fields(f"/proc/{governor}/stat")[0] in "TtDZX")
         with held(census.children(governor)) as launchers:
-            seen = census.members(place)
+            seen = census.members(census.unified(run_root))
             signal.pidfd_send_signal(mine, signal.SIGKILL)
             for fd in launchers if launcher else []:
                 with suppress(ProcessLookupError):  # a child that was only asked for its version
@@ -57,10 +56,10 @@ def kill(governor: int, run_root: Path, *, launcher: bool) -> Death:
             killed = time.monotonic()
             for fd in launchers:
                 select.select([fd], [], [], DEATH_SECONDS_MAX)
-            empty = census.within(DEATH_SECONDS_MAX, lambda: not census.populated(place))
+            empty = census.within(DEATH_SECONDS_MAX, lambda: not census.populated(census.unified(run_root)))
             took = (time.monotonic() - killed) * 1000
             still_there = any(not select.select([fd], [], [], 0)[0] for fd in launchers)
-    left = census.members(place) | {one for one in seen if census.lives(one)}
+    left = census.members(census.unified(run_root)) | {one for one in seen if census.lives(one)}
     assert not still_there, "a launcher outlives its governor"
     assert empty or left, "the kernel says that somebody lives, and shows nobody"
     return Death(len(seen), tuple(left), took)

@@ -43,7 +43,6 @@ class Storm:
         self.seed, self.folder, self.runtime, self.governors = seed, folder, runtime, governors
         self.dice = random.Random(seed)
         self.run_root = folder / f"run-{seed}"
-        self.place = census.unified(self.run_root)
         self.backend = Bubblewrap(self.run_root, runtime_cache=folder / "runtime.json")
         self.there: dict[str, One] = {}
         self.seen: dict[str, set[census.Identity]] = {}
@@ -51,6 +50,11 @@ class Storm:
         self.states: States = Counter()
 
     # -- looking
+
+    @property
+    def place(self) -> Path:
+        """The cgroup of all of them, wherever it was made."""
+        return census.unified(self.run_root)
 
     def require(self, true: object, promise: str) -> None:
         """Break off where a promise does not hold."""
@@ -203,7 +207,7 @@ class Storm:
 
     def folders(self) -> int:
         """How many sandboxes have a run folder."""
-        return len(list(self.run_root.iterdir())) if self.run_root.exists() else 0
+        return len([place for place in self.run_root.iterdir() if place.is_dir()]) if self.run_root.exists() else 0
 
     def governor_lost(self) -> None:
         """The governor is gone without a word, played by closing all that it held; the next one sweeps."""
@@ -298,8 +302,7 @@ class Storm:
         self.require(not alive, f"in the end there live {alive}")
         cgroups = [place for place in census.cgroups_of(self.run_root) if place.exists()]
         self.require(not cgroups, f"cgroups are left: {cgroups}")
-        folders = sorted(self.run_root.iterdir()) if self.run_root.exists() else []
-        self.require(not folders, f"folders are left: {folders}")
+        self.require(not self.folders(), f"folders are left in {self.run_root}")
         now = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not named
         self.require(now == descriptors, f"{now} descriptors are open, {descriptors} were before")
 
@@ -316,7 +319,7 @@ def storms(first: int, count: int) -> dict[str, int]:
         argv = ("python", "-I", "-S", "-c", SUBJECT.format(daemons=0, stays=3600))
         limits = Limits(wall_seconds=3600)
         bystander = stranger.prepare(Spec("improve", argv, runtime, limits=limits, lease_seconds=3600)).go()
-        place = census.unified(folder / "stranger")
+        place = census.unified(folder / "stranger")  # made by now
         within = census.within(30, lambda: len(census.members(place)) == 3, 0.01)
         known = census.members(place)
         governors = stack.enter_context(nursery(cache))
