@@ -10,6 +10,7 @@ import pytest
 
 from keyturn.core import events as ev
 from keyturn.core.errors import MalformedInput
+from keyturn.core.terms import Instant
 from tests.core.examples import Story, digest, fold, loop
 
 
@@ -31,6 +32,8 @@ def full() -> Story:
     story.add(ev.SandboxSwept, receipt={"state": "STOPPED", "processes_before": 3})
     dossier = story.seal("ResumeLoop", {"halt": "h-1"})
     story.add(ev.LoopResumed, halt="h-1", dossier=dossier)
+    story.add(ev.LoopFrozen, freeze="f-1", by="x", reason="", until_at=Instant(story.at + 1000), held={"state": "HELD"})
+    story.add(ev.LoopThawed, freeze="f-1", by="person:ada")
     incident = {"incident": "i-1", "summary": "x", "attempt": 0, "candidate": "", "facts": {"a": [1.5]}}
     story.append(story.event(ev.IncidentOpened, **incident, exercise=False, kind="decoy"))
     signed = {"person": "ada", "genesis": digest("genesis"), "reason": "", "origin": "toy.example/log", "key": "k"}

@@ -70,6 +70,7 @@ def outcome(made: Play) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_what_was_held_still_twice_comes_out_as_if_it_never_had_been(founder: Path, tmp_path: Path) -> None:
     plain, made = play(tmp_path / "plain", founder), play(tmp_path / "frozen", founder)
     plain.project.run()
@@ -119,7 +120,6 @@ def test_a_freeze_past_its_bound_is_a_halt(founder: Path, tmp_path: Path) -> Non
     assert int(str((step.halt.receipt or {})["processes_before"])) >= 3
     assert keyturn(made, "thaw", "--as", "ada")["exit_code"] == 5
     assert made.project.resume(made.who("ada"), reason="somebody is here now")
-    assert isinstance(made.go(candidates=1), agenda.AwaitWarrant)
     assert made.project.replay(lambda _: None).problems == ()
 
 

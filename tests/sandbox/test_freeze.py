@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -238,33 +237,3 @@ def test_a_governor_killed_while_all_is_held_leaves_nothing_that_goes_on(
         assert not is_still(place)
         assert later.prepare(specification(later, "pass")).go().wait().clean
         later.close()
-
-
-ORDINARY = """
-import os, sys
-os.setgid(65534); os.setuid(65534)
-from pathlib import Path
-from keyturn.sandbox.bubblewrap import Bubblewrap
-from keyturn.sandbox.port import Spec
-place = Path(sys.argv[1])
-backend = Bubblewrap(place / "run", runtime_cache=place / "runtime.json")
-argv = ("python", "-I", "-S", "-c", "import time; time.sleep(30)")
-running = backend.prepare(Spec("improve", argv, backend.runtime("python"))).go()
-held = backend.freeze(60)
-print(held.state, held.unknown[0], running.tick(), sep="|")
-backend.close()
-"""
-
-
-def test_an_ordinary_user_is_told_that_nothing_can_be_held(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for folder in tmp_path.parents:
-        if folder.stat().st_uid == 0 and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
-    ran = subprocess.run(
-        [sys.executable, "-c", ORDINARY, str(tmp_path)], capture_output=True, text=True, env=environment, check=False
-    )
-    if not ran.stdout and "Unavailable" in ran.stderr:
-        pytest.skip("not run: an ordinary user cannot start a sandbox here")
-    assert ran.stdout.strip() == "NOT HELD|there is no cgroup of ours, so nothing can be held still|True", ran.stderr

@@ -45,6 +45,9 @@ running.close()
 running = backend.prepare(spec(daemons + "time.sleep(60)")).go()
 until = time.monotonic() + 5
 while len(running._cell.processes()) < 5 and time.monotonic() < until: running.tick()
+held = backend.freeze(60)
+if held.state == "HELD":
+    backend.thaw()
 receipt = running.halt("a test")
 survivors = running._cell.processes()
 running.close()
@@ -59,6 +62,7 @@ sys.stdout.write(json.dumps({
     "reason": end.reason, "code": end.code, "left": end.left_running, "decoys": sorted({d.how for d in end.decoys}),
     "files": {n: d.decode() for n, d in collected.files.items()}, "findings": [f.message for f in collected.findings],
     "state": receipt.state, "unknown": receipt.unknown, "survivors": survivors, "swept": swept.state,
+    "held": [held.state, *held.unknown],
     "bomb": [bomb.reason, bomb.code, bomb.left_running < 16],
     "left_over": [name for name in os.listdir(place / "run") if name != "cgroups.json"],
 }))
@@ -117,6 +121,7 @@ def test_an_ordinary_user_without_a_cgroup_kills_through_init_and_says_so(place:
     assert told["state"] == "UNPROVEN"
     assert told["unknown"] == ["cgroup: there is none of ours, so only init and what it holds were seen to end"]
     assert told["survivors"] == []
+    assert told["held"] == ["NOT HELD", "there is no cgroup of ours, so nothing can be held still"]
     assert told["bomb"] == ["exited", 1, True]
     assert told["left_over"] == []
 
@@ -149,6 +154,7 @@ def test_an_ordinary_user_with_a_delegated_cgroup_proves_its_halts(place: Path, 
     assert (told["reason"], told["code"], told["left"], told["decoys"]) == ("exited", 0, 3, ["opened", "written"])
     assert (told["files"], told["findings"]) == ({"a": "x"}, [])
     assert (told["state"], told["unknown"], told["survivors"], told["swept"]) == ("STOPPED", [], [], "STOPPED")
+    assert told["held"] == ["HELD"]
     assert told["bomb"] == ["exited", 1, True]
     assert told["left_over"] == []
 

@@ -23,7 +23,7 @@ from keyturn.sandbox.proof import boottime
 LAUNCH_SECONDS_MAX = 3.0
 """How long a launch that is under way may take before it counts as not held."""
 
-ANSWER_SECONDS_MAX = 0.5
+ANSWER_SECONDS_MAX = 1.0
 STILL_SECONDS_MAX = 2.0
 LOOK_SECONDS = 0.0005
 
