@@ -17,6 +17,7 @@ WORDS = """\
 `toy` writes the log `toy.example/log`.
 SINGLE PERSON: one person alone can clear a release.
 UNWITNESSED: nobody else keeps the log's heads; whoever runs this machine could rewrite its history.
+OUTPUT: nothing bounds what answers may say in all; weights could leave through them, piece by piece.
 The gate `train` stands before leave to make candidates (a warrant).
   On level 0 it asks for 1 in the role `safety` (a single person), within 1 day.
   On level 1 it asks for 1 in the role `safety` (a single person), within 1 day.
@@ -43,6 +44,7 @@ The charter says, in `be-kind`: Is kind.
 On level 0 sandboxes are at least T2, and at most 2 generations may wait for an audit.
 On level 1 sandboxes are at least T3, and at most 1 generation may wait for an audit.
 A sealed run has at most 1024 MiB, 64 processes and 2 minutes; without the governor it stops after 2 s.
+Processor time is not bounded but by the time that a run may take.
 Evidence counts for 2 hours; a permit is accepted on a head of the log that is at most 1 hour old.
 When a decoy is opened, everything halts.
 `ada` decides as `safety` and `board`, with 2 keys kept `separate`.

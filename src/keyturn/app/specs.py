@@ -117,14 +117,15 @@ def drill(runtime: Runtime, *, daemons: int) -> Spec:
 
 
 def limits(policy: Policy, *, wall_seconds: float) -> Limits:
-    """The policy's limits on one sealed run."""
+    """The policy's limits on one sealed run; one that may stay for longer may use as much more processor time."""
+    most, longer = policy.sandbox.cpu_seconds_max, max(1.0, wall_seconds / policy.sandbox.wall_seconds)
     total = sum(rule.bytes_max for rule in policy.subject.files)
     return Limits(
         memory_bytes=policy.sandbox.memory_bytes,
         processes_max=policy.sandbox.processes_max,
         wall_seconds=float(wall_seconds),
         cpus=policy.sandbox.cpus,
-        cpu_seconds_max=policy.sandbox.cpu_seconds_max,
+        cpu_seconds_max=None if most is None else most * longer,
         out_bytes=total + OUT_SPARE,
         file_bytes_max=max(rule.bytes_max for rule in policy.subject.files) + OUT_SPARE,
     )
