@@ -124,25 +124,30 @@ def facts(subject: Subject) -> dict[str, Json]:
     limits: dict[str, Json] = dict(subject.leaf.limits().items())
     spec = subject.spec
     waits: dict[str, Json] = {"waits": True, "programs_max": spec.programs_max} if spec.waits else {}
-    return waits | {
-        "backend": subject.backend,
-        "kernel": os.uname().release,
-        "machine": os.uname().machine,
-        "runtime": spec.runtime.digest,
-        "filter": subject.filter_digest,
-        "landlock_abi": subject.landlock_abi,
-        "init": _init(subject),
-        "monitor": _process(subject.monitor, subject),
-        "processes": len(subject.leaf.processes()) if subject.leaf.folder is not None else 2,
-        "mounts": [f"{target} {kind} {','.join(options)}" for target, kind, options in _mounts(subject.init)],
-        "network_devices": _devices(subject.init),
-        "limits": limits,
-        "lease_seconds": spec.lease_seconds,
-        "wall_seconds": spec.limits.wall_seconds,
-        "argv": [*spec.argv],
-        "environment": [*sorted(spec.environment)],
-        "decoys": [decoy.name for decoy in spec.decoys],
-    }
+    written: dict[str, Json] = {"executable": True} if spec.executable else {}
+    return (
+        waits
+        | written
+        | {
+            "backend": subject.backend,
+            "kernel": os.uname().release,
+            "machine": os.uname().machine,
+            "runtime": spec.runtime.digest,
+            "filter": subject.filter_digest,
+            "landlock_abi": subject.landlock_abi,
+            "init": _init(subject),
+            "monitor": _process(subject.monitor, subject),
+            "processes": len(subject.leaf.processes()) if subject.leaf.folder is not None else 2,
+            "mounts": [f"{target} {kind} {','.join(options)}" for target, kind, options in _mounts(subject.init)],
+            "network_devices": _devices(subject.init),
+            "limits": limits,
+            "lease_seconds": spec.lease_seconds,
+            "wall_seconds": spec.limits.wall_seconds,
+            "argv": [*spec.argv],
+            "environment": [*sorted(spec.environment)],
+            "decoys": [decoy.name for decoy in spec.decoys],
+        }
+    )
 
 
 def _process_problems(subject: Subject, seen: dict[str, Json]) -> list[str]:
