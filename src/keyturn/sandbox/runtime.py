@@ -39,17 +39,18 @@ UNUSED_MODULES = ("_tkinter", "readline", "_curses", "nis", "_dbm", "_gdbm", "sp
 PACKAGES = {"python": (), "python-numpy": ("numpy", "numpy.libs")}
 PROGRAM_FOLDERS = "/usr/bin:/bin:/usr/sbin:/sbin"
 PROGRAMS = (
-    "bash", "cat", "chmod", "cp", "env", "grep", "head", "id", "ls", "mkdir", "mv", "rm", "rmdir", "sed", "sleep", "sort",
-    "stat", "tail", "touch", "tr", "uname", "wc", "whoami",
+    "bash", "cat", "chmod", "cp", "env", "grep", "head", "id", "ls", "mkdir", "mv", "rm", "rmdir", "sed", "sleep",
+    "sort", "stat", "tail", "touch", "tr", "uname", "wc", "whoami",
 )  # fmt: skip  # a list of words reads best as a block
 """Without one of these, or a `sh`, there is no shell to work in."""
 
 MORE_PROGRAMS = (
-    "[", "awk", "base64", "basename", "cmp", "comm", "cut", "date", "dd", "df", "diff", "dirname", "du", "echo", "expand",
-    "expr", "false", "file", "find", "fold", "gunzip", "gzip", "hostname", "join", "kill", "ln", "md5sum", "mktemp",
-    "nice", "nl", "nohup", "nproc", "od", "paste", "patch", "pgrep", "pkill", "printenv", "printf", "ps", "pwd",
-    "readlink", "realpath", "seq", "setsid", "sha1sum", "sha256sum", "shuf", "split", "sync", "tac", "tar", "tee", "test",
-    "timeout", "true", "truncate", "uniq", "which", "xargs", "xxd", "yes", "zcat",
+    "[", "awk", "base64", "basename", "cmp", "comm", "cut", "date", "dd", "df", "diff", "dirname", "du", "echo",
+    "expand", "expr", "false", "file", "find", "fold", "gunzip", "gzip", "hostname", "join", "kill", "ln", "md5sum",
+    "mktemp", "nice", "nl", "nohup", "nproc", "od", "paste", "patch", "pgrep", "pkill", "printenv", "printf", "ps", "pwd",
+    "readlink", "realpath", "seq", "setsid", "sha1sum", "sha256sum", "shuf", "split", "sync", "tac", "tar", "tee",
+    "test", "timeout", "true", "truncate", "uniq", "which", "xargs", "xxd", "yes",
+    "zcat",
 )  # fmt: skip  # a list of words reads best as a block
 """What else comes along where this machine has it."""
 

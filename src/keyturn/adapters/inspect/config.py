@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
+import yaml  # type: ignore[import-untyped]  # it comes without types
 from pydantic import BaseModel, Field, ValidationError
 
 from keyturn.core.errors import MalformedInput
@@ -15,7 +15,7 @@ FILE = "keyturn.yaml"
 """The file that Inspect looks for beside a task."""
 
 
-class KeyturnConfig(BaseModel, frozen=True, extra="forbid"):
+class KeyturnConfig(BaseModel, frozen=True, extra="forbid"):  # type: ignore[call-arg]  # as pydantic takes them
     """The least tier, and the most that one sample may use; each limit is enforced by the kernel.
 
     `work_mebibytes` is the room under `/tmp`, which counts against the memory. Without `executable` nothing that was
@@ -53,6 +53,6 @@ def read_config(config: object) -> KeyturnConfig:
         raise MalformedInput(f"a sandbox config of kind {type(config).__name__} is not ours", help=f"see `{FILE}`")
     try:
         found = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-        return KeyturnConfig.model_validate(found if found is not None else {})
-    except (OSError, ValueError, yaml.YAMLError, ValidationError) as error:
+        return KeyturnConfig(**(found if found is not None else {}))
+    except (OSError, TypeError, ValueError, yaml.YAMLError, ValidationError) as error:
         raise MalformedInput(f"`{config}` is no config of this sandbox: {error}", help="see docs/inspect.md") from error

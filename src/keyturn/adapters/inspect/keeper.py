@@ -1,7 +1,7 @@
 """The sandboxes of one Inspect process: where they live, how they are opened, and what an earlier process left.
 
-Each process has a place of its own, whose path names its cgroup, and holds a lock there for as long as it lives. A place
-whose lock is free belongs to nobody any more: what lives there is killed, and the place removed.
+Each process has a place of its own, whose path names its cgroup, and holds a lock there for as long as it lives. Where
+the lock is free, the place belongs to nobody any more: what lives there is killed, and the place removed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from keyturn.wire import canonical
 
 AGENT = ALONE / "commands.py"
 AGENT_INSIDE = "/agent.py"
-WORK = "/tmp/work"  # noqa: S108 - the sandbox's own
+TMP = "/tmp"  # noqa: S108 - the sandbox's own
+WORK = f"{TMP}/work"
 USER = "agent"
 USER_ID = 1000
 ETC = {
@@ -46,7 +47,7 @@ ENVIRONMENT = {
     "HOME": WORK,
     "USER": USER,
     "LANG": "C.UTF-8",
-    "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
+    "TMPDIR": TMP,
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 """What every command inherits, below what its caller sets."""
@@ -98,9 +99,13 @@ def sweep(place: Path) -> Receipt:
 def sweep_all(name: str | None = None) -> dict[str, Receipt | None]:
     """Sweep every place that nobody holds any more, or the one of that `name` whoever holds it; None: still held."""
     found: dict[str, Receipt | None] = {}
-    for place in sorted(entry for entry in base().iterdir() if entry.is_dir() and name in {None, entry.name}):
-        with held(place) as free:
-            found[place.name] = sweep(place) if free or name is not None else None
+    places = [entry for entry in base().iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    for place in sorted(place for place in places if name in {None, place.name}):
+        try:
+            with held(place) as free:
+                found[place.name] = sweep(place) if free or name is not None else None
+        except FileNotFoundError:  # another process has swept it meanwhile
+            continue
     return found
 
 
@@ -109,10 +114,13 @@ class Keeper:
 
     def __init__(self) -> None:
         sweep_all()
-        self.place = base() / f"{os.getpid()}-{secrets.token_hex(4)}"
-        self.place.mkdir(mode=0o700)
+        name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.place = base() / name
+        made = base() / f".{name}"  # no sweep looks at it before it is held
+        made.mkdir(mode=0o700)
         self._stack = contextlib.ExitStack()
-        self._stack.enter_context(held(self.place))
+        self._stack.enter_context(held(made))
+        made.rename(self.place)
         self._etc = self.place / "etc"
         self._etc.mkdir()
         for name, text in ETC.items():

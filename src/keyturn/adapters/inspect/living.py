@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from keyturn.core.errors import Unavailable
+from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.sandbox.port import Receipt, Running
 
 HEAD = struct.Struct(">II")
@@ -74,7 +74,7 @@ class Living:
         self._received = bytearray()
         self._heard = self._pinged = time.monotonic()
         self._ready = threading.Event()
-        self._stops = False
+        self._stops = threading.Event()
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
         self._thread = threading.Thread(target=self._govern, name=f"keyturn {running.id}", daemon=True)
@@ -115,7 +115,7 @@ class Living:
 
     def close(self, why: str) -> Receipt:
         """Stop it and prove it; idempotent, from any thread."""
-        self._stops = True
+        self._stops.set()
         receipt = self._stop(why)
         self._stir()
         self._thread.join()
@@ -140,13 +140,13 @@ class Living:
 
     def _govern(self) -> None:
         """Keep the lease, carry frames, and stop the sandbox when either ends."""
-        why = "it was stopped"
+        why = "its thread broke"  # whatever comes up, the calls that wait must hear of it
         try:
             why = self._carry()
-        except (Broken, ValueError, LookupError, TypeError) as error:
+        except (Broken, ValueError, LookupError, TypeError, RecursionError) as error:
             why = f"its agent spoke out of turn ({error})"
-        except Exception as error:  # noqa: BLE001 - whatever came up, the calls that wait must hear of it
-            why = f"{type(error).__name__}: {error}"
+        except (OSError, KeyturnError) as error:
+            why = f"it cannot be reached ({error})"
         finally:
             self._end(why)
 
@@ -173,9 +173,9 @@ class Living:
         poll.register(running.stdout_fd, select.POLLIN)
         poll.register(running.wake_fd, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
-        while not self._stops:
+        while not self._stops.is_set():
             if not running.tick():
-                return "it was stopped" if self._stops else "it has ended"
+                return "it was stopped" if self._stops.is_set() else "it has ended"
             self._ask_whether_it_is_there()
             if self._outgoing:
                 poll.register(running.stdin_fd, select.POLLOUT)
@@ -185,7 +185,7 @@ class Living:
             if running.stdin_fd in ready and not self._send():
                 poll.unregister(running.stdin_fd)
             if running.stdout_fd in ready and not self._receive():
-                return "it was stopped" if self._stops else "its agent has ended"
+                return "it was stopped" if self._stops.is_set() else "its agent has ended"
         return "it was stopped"
 
     def _ask_whether_it_is_there(self) -> None:

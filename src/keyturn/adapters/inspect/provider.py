@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 import anyio
+import click
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.log import transcript
 from inspect_ai.util import (
@@ -42,6 +43,10 @@ AS = {
 }
 """Errors of files that Inspect knows under another name."""
 
+WORDS_MAX = 4 << 20
+"""How long a command and its environment may be in all; the kernel refuses even shorter ones."""
+
+PATH_MAX = 4096
 WAITING_MAX = 256
 """How many commands of one sample may be waited for at once."""
 
@@ -50,7 +55,7 @@ log = logging.getLogger(__name__)
 
 @sandboxenv(name="keyturn")
 class KeyturnSandbox(SandboxEnvironment):
-    """One sandbox of a sample: attested before its first instruction, leased while Inspect lives, stopped with proof."""
+    """One sandbox of a sample: attested before it begins, leased while Inspect lives, stopped with proof."""
 
     def __init__(self, living: Living) -> None:
         super().__init__()
@@ -88,6 +93,8 @@ class KeyturnSandbox(SandboxEnvironment):
         """Run a command as the sandbox's one user; of each stream the last bytes are kept, up to Inspect's limit."""
         if user is not None and user not in {USER, str(USER_ID)}:
             raise SandboxUserUnsupportedError(f"this sandbox has one user, `{USER}`; it cannot execute as `{user}`")
+        if sum(map(len, [*cmd, *(word for pair in (env or {}).items() for word in pair)])) > WORDS_MAX:
+            return ExecResult(False, CANNOT_EXECUTE, "", f"{cmd[0]}: {os.strerror(errno.E2BIG)}\n")
         order: dict[str, object] = {
             "do": "execute",
             "command": list(cmd),
@@ -108,11 +115,13 @@ class KeyturnSandbox(SandboxEnvironment):
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         """Write a file as the sandbox's user, with the folders that it lies in."""
+        _require_path(file)
         answer, _ = await self._ask({"do": "write", "path": file}, _bytes(contents), 0)
         _raise_error(answer, file)
 
     async def read_file(self, file: str, text: bool = True) -> Any:
         """Read a regular file as the sandbox's user, whole or not at all."""
+        _require_path(file)
         most = SandboxEnvironmentLimits.MAX_READ_FILE_SIZE
         answer, streams = await self._ask({"do": "read", "path": file, "bytes_max": most}, None, most)
         _raise_error(answer, file)
@@ -130,7 +139,7 @@ class KeyturnSandbox(SandboxEnvironment):
     @classmethod
     def config_deserialize(cls, config: dict[str, Any]) -> KeyturnConfig:
         """A config out of a log."""
-        return KeyturnConfig.model_validate(config)
+        return KeyturnConfig(**config)
 
     @classmethod
     def default_concurrency(cls) -> int | None:
@@ -154,6 +163,8 @@ class KeyturnSandbox(SandboxEnvironment):
             opened = await anyio.to_thread.run_sync(lambda: keeper().open(asked))
         except KeyturnError as error:
             raise SandboxUnavailableError(f"{error.message}; {error.help}") from error
+        except OSError as error:
+            raise SandboxUnavailableError(f"no sandbox could be made: {error}") from error
         transcript().info(opened.record, source="keyturn")
         return {"default": cls(opened.living)}
 
@@ -186,9 +197,9 @@ class KeyturnSandbox(SandboxEnvironment):
         found = await anyio.to_thread.run_sync(sweep_all, id)
         for name, receipt in found.items():
             told = "its process lives; name it to stop it" if receipt is None else _told(receipt)
-            print(f"{name}: {told}")  # noqa: T201 - Inspect's own command line asks
+            click.echo(f"{name}: {told}")
         if not found:
-            print("keyturn: nothing was left")  # noqa: T201 - the same
+            click.echo("keyturn: nothing was left")
 
 
 def _bytes(data: str | bytes | None) -> bytes | None:
@@ -209,13 +220,19 @@ RECEIPT_FIELDS = [one.name for one in dataclasses.fields(Receipt) if one.name !=
 
 
 def _not_started(cmd: list[str], cwd: str | None, answer: dict[str, Any]) -> ExecResult[str]:
-    """A command that could not be started, as a shell would tell it; raises `PermissionError` where it may not be run."""
+    """A command that could not be started, as a shell would tell it; raises `PermissionError` where it may not run."""
     number, why = int(answer["errno"]), str(answer["why"])
     if answer["at"] == "folder":
         return ExecResult(False, CANNOT_ENTER, "", f"cannot enter `{cwd or WORK}`: {why}\n")
     if number in {errno.EACCES, errno.EPERM}:
         raise PermissionError(number, why, cmd[0])
     return ExecResult(False, NOT_FOUND if number == errno.ENOENT else CANNOT_EXECUTE, "", f"{cmd[0]}: {why}\n")
+
+
+def _require_path(file: str) -> None:
+    """Refuse what no kernel would take for a path."""
+    if len(file) > PATH_MAX:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENAMETOOLONG), file[:PATH_MAX])
 
 
 def _raise_error(answer: dict[str, Any], file: str) -> None:

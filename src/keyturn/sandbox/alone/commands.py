@@ -1,4 +1,4 @@
-# ruff: noqa: PTH103, PTH112, PTH118, PTH123, PTH208 - pathlib would slow what every command waits for
+# ruff: noqa: PTH103, PTH118, PTH120, PTH123, PTH208 - pathlib would slow what every command waits for
 """The agent: runs one command after another in a sandbox that lives on, for a caller who is not a program of ours.
 
 Run alone inside as `python -I -S commands.py FOLDER`. Frames come on its standard input and go to its standard output:
@@ -8,7 +8,10 @@ sandbox is lost; but none holds its pipes or may look into its memory, so none c
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
+import functools
 import json
 import os
 import selectors
@@ -23,7 +26,7 @@ from typing import Any
 
 PR_SET_DUMPABLE = 4
 HEAD = struct.Struct(">II")
-HEAD_BYTES_MAX = 8 << 20
+HEAD_BYTES_MAX = 32 << 20
 BODY_BYTES_MAX = 1 << 20
 QUEUE_BYTES = 2 << 20
 """How much may wait to be sent before the next piece of a file is read."""
@@ -59,7 +62,7 @@ class Tail:
 class Command:
     """One command that runs, and what it was given and has said."""
 
-    def __init__(self, number: int, order: dict[str, Any], process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, number: int, order: dict[str, Any], process: Any) -> None:
         self.number, self.process, self.pidfd = number, process, os.pidfd_open(process.pid)
         self.deadline = time.monotonic() + order["seconds"] if order["seconds"] else None
         self.late = False
@@ -67,7 +70,7 @@ class Command:
         self.input: deque[bytes] = deque()
         self.input_ends = False
         self.tails = {1: Tail(order["bytes_max"]), 2: Tail(order["bytes_max"])}
-        self.open = {1: process.stdout, 2: process.stderr}
+        self.open: dict[int, Any] = {1: process.stdout, 2: process.stderr}
 
     def is_over(self, now: float) -> bool:
         """Whether there is nothing left to wait for."""
@@ -78,37 +81,28 @@ class Command:
         return self.deadline if self.exited_at is None else self.exited_at + AFTER_EXIT_SECONDS
 
 
-def about(pid: str) -> tuple[int, int, str] | None:
-    """Parent, session and state of a process; None where it is gone."""
+def told(pid: str, name: str) -> bytes:
+    """What the kernel tells of a process; nothing where it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            words = file.read().rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
     except OSError:
-        return None
-    return int(words[1]), int(words[3]), words[0].decode()
-
-
-def bears(pid: str, tag: bytes) -> bool:
-    """Whether a process still has the mark of a command in its environment."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return tag in file.read().split(b"\0")
-    except OSError:
-        return False
+        return b""
 
 
 def family(root: int, number: int) -> set[int]:
     """Every living process of a command: of its session, below one of those, or with its mark."""
-    tag, found = f"{TAG}={number}".encode(), set[int]()
-    seen = {int(pid): told for pid in os.listdir("/proc") if pid.isdigit() and (told := about(pid)) is not None}
-    grew = True
+    found, seen = set[int](), dict[int, tuple[int, int, str]]()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        words = told(pid, "stat").rpartition(b")")[2].split()
+        if words and words[0] not in {b"Z", b"X"}:
+            seen[int(pid)] = (int(words[1]), int(words[3]), pid)
+    grew, mark = True, f"{TAG}={number}".encode()
     while grew:
-        grew = False
-        for pid, (parent, session, _) in seen.items():
-            if pid not in found and (pid == root or session == root or parent in found or bears(str(pid), tag)):
-                found.add(pid)
-                grew = True
-    return {pid for pid in found if seen[pid][2] not in {"Z", "X"} and pid not in {1, os.getpid()}}
+        new = set(seen) - found
+        new = {p for p in new if root in {p, seen[p][1]} or seen[p][0] in found or mark in told(seen[p][2], "environ")}
+        found, grew = found | new, bool(new)
+    return found - {1, os.getpid()}
 
 
 def kill(root: int, number: int) -> None:
@@ -118,10 +112,8 @@ def kill(root: int, number: int) -> None:
         if not living:
             return
         for pid in living:
-            try:
+            with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-            except OSError:
-                continue
         time.sleep(0.005)
 
 
@@ -149,9 +141,13 @@ class Agent:
         self.queue.append(memoryview(frame))
         self.queued += len(frame)
 
-    def failed(self, number: int, error: OSError, at: str) -> None:
-        """Say that something asked for could not be done, and why."""
-        self.say({"id": number, "errno": error.errno or 5, "why": error.strerror or str(error), "at": at})
+    def failed(self, number: int, error: Exception, at: str) -> None:
+        """Say that something could not be done, and why; of what cannot be a path, that it is not there."""
+        if number in self.writers:
+            os.close(self.writers.pop(number))
+        known = isinstance(error, OSError) and error.errno
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        self.say({"id": number, "errno": known or errno.ENOENT, "why": why, "at": at})
 
     def send(self) -> None:
         """Write what the pipe takes."""
@@ -184,7 +180,10 @@ class Agent:
             if len(self.received) < end:
                 return
             order = json.loads(self.received[HEAD.size : HEAD.size + head])
-            ORDERS[order["do"]](self, order.get("id", 0), order, bytes(self.received[HEAD.size + head : end]))
+            try:
+                ORDERS[order["do"]](self, order.get("id", 0), order, bytes(self.received[HEAD.size + head : end]))
+            except (OSError, ValueError) as error:
+                self.failed(order["id"], error, order["do"])
             del self.received[:end]
 
     # -- orders
@@ -193,45 +192,33 @@ class Agent:
         """Show that we are there."""
         self.say({"pong": True})
 
-    def place(self, path: str) -> str:
-        """A path as commands see it: relative ones begin at the working folder."""
-        return os.path.join(self.folder, path)
-
     def execute(self, number: int, order: dict[str, Any], body: bytes) -> None:
         """Start a command in a session of its own; it gets its three streams and nothing else of ours."""
-        folder = self.place(order["folder"])
+        folder = os.path.join(self.folder, order["folder"])
         try:
             os.close(os.open(folder, os.O_PATH | os.O_DIRECTORY))
         except (OSError, ValueError) as error:
-            self.failed(number, error if isinstance(error, OSError) else OSError(22, str(error)), "folder")
+            self.failed(number, error, "folder")
             return
         pipe = subprocess.PIPE
-        try:
-            process = subprocess.Popen(
-                order["command"], stdin=pipe if order["input"] else subprocess.DEVNULL, stdout=pipe, stderr=pipe,
-                cwd=folder, env={**order["environment"], TAG: str(number)}, start_new_session=True, bufsize=0,
-            )  # fmt: skip  # streams in one row
-        except (OSError, ValueError) as error:
-            self.failed(number, error if isinstance(error, OSError) else OSError(22, str(error)), "command")
-            return
+        process = subprocess.Popen(
+            order["command"], stdin=pipe if order["input"] else subprocess.DEVNULL, stdout=pipe, stderr=pipe,
+            cwd=folder, env={**order["environment"], TAG: str(number)}, start_new_session=True, bufsize=0,
+        )  # fmt: skip  # streams in one row
         command = self.commands[number] = Command(number, order, process)
         self.selector.register(command.pidfd, selectors.EVENT_READ, lambda: self.ended(command))
         for name, stream in list(command.open.items()):
-            os.set_blocking(stream.fileno(), False)  # type: ignore[union-attr]  # both were asked for as pipes
-            self.selector.register(stream, selectors.EVENT_READ, lambda name=name: self.hear(command, name))  # type: ignore[arg-type,misc]
+            os.set_blocking(stream.fileno(), False)
+            self.selector.register(stream, selectors.EVENT_READ, functools.partial(self.hear, command, name))
         if process.stdin is not None:
             os.set_blocking(process.stdin.fileno(), False)
 
     def data(self, number: int, order: dict[str, Any], body: bytes) -> None:
         """The next part of a command's input or of a file; what nobody waits for any more is dropped."""
         if number in self.writers:
-            try:
-                view = memoryview(body)
-                while view:
-                    view = view[os.write(self.writers[number], view) :]
-            except OSError as error:
-                os.close(self.writers.pop(number))
-                self.failed(number, error, "file")
+            view = memoryview(body)
+            while view:
+                view = view[os.write(self.writers[number], view) :]
         elif number in self.commands:
             command = self.commands[number]
             if not command.input:
@@ -259,30 +246,25 @@ class Agent:
         if number in self.writers:
             os.close(self.writers.pop(number))
 
+    def open_file(self, path: str, flags: int) -> int:
+        """A regular file and nothing else: behind a link may lie a pipe, and one of those is our own voice."""
+        fd = os.open(os.path.join(self.folder, path), flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        kind = os.fstat(fd).st_mode
+        if stat.S_ISREG(kind):
+            return fd
+        os.close(fd)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, "is a directory")
+        raise PermissionError(errno.EACCES, "is no regular file")
+
     def read(self, number: int, order: dict[str, Any], body: bytes) -> None:
-        """Begin to send a file, which must be a regular one."""
-        try:
-            fd = os.open(self.place(order["path"]), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                os.close(fd)
-                raise (
-                    OSError(21, "is a directory") if stat.S_ISDIR(status.st_mode) else OSError(13, "is no regular file")
-                )
-        except (OSError, ValueError) as error:
-            self.failed(number, error if isinstance(error, OSError) else OSError(2, str(error)), "file")
-            return
-        self.readers[number] = (fd, order["bytes_max"])
+        """Begin to send a file."""
+        self.readers[number] = (self.open_file(order["path"], os.O_RDONLY), order["bytes_max"])
 
     def write(self, number: int, order: dict[str, Any], body: bytes) -> None:
         """Begin to write a file, with the folders that it lies in."""
-        path = self.place(order["path"])
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC
-            self.writers[number] = os.open(path, flags, 0o666)
-        except (OSError, ValueError) as error:
-            self.failed(number, error if isinstance(error, OSError) else OSError(2, str(error)), "file")
+        os.makedirs(os.path.dirname(os.path.join(self.folder, order["path"])), exist_ok=True)
+        self.writers[number] = self.open_file(order["path"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     # -- what goes on
 
@@ -306,7 +288,7 @@ class Agent:
         stdin = command.process.stdin
         try:
             while command.input:
-                sent = os.write(stdin.fileno(), command.input[0])  # type: ignore[union-attr]  # it is watched
+                sent = os.write(stdin.fileno(), command.input[0])
                 command.input[0] = command.input[0][sent:]
                 if not command.input[0]:
                     command.input.popleft()
@@ -323,14 +305,14 @@ class Agent:
         """Keep what a command says."""
         stream = command.open[name]
         try:
-            data = os.read(stream.fileno(), BODY_BYTES_MAX)  # type: ignore[union-attr]  # it is open
+            data = os.read(stream.fileno(), BODY_BYTES_MAX)
         except BlockingIOError:
             return
         if data:
             command.tails[name].add(data)
         else:
-            self.selector.unregister(stream)  # type: ignore[arg-type]  # it is open
-            stream.close()  # type: ignore[union-attr]  # it is open
+            self.selector.unregister(stream)
+            stream.close()
             del command.open[name]
 
     def ended(self, command: Command) -> None:
@@ -344,8 +326,8 @@ class Agent:
         """Send what a command said and how it ended, and let go of it."""
         for name in list(command.open):
             stream = command.open.pop(name)
-            self.selector.unregister(stream)  # type: ignore[arg-type]  # it is open
-            stream.close()  # type: ignore[union-attr]  # it is open
+            self.selector.unregister(stream)
+            stream.close()
         if command.input:
             self.feeds(command, yes=False)
         self.close_input(command)
@@ -359,15 +341,16 @@ class Agent:
 
     def pump(self) -> None:
         """Send further pieces of the files that are being read, as far as the queue has room."""
-        for number, (fd, left) in list(self.readers.items()):
+        for number in list(self.readers):
             while self.queued < QUEUE_BYTES and number in self.readers:
+                fd, before = self.readers[number]
                 try:
                     piece = os.read(fd, BODY_BYTES_MAX)
                 except OSError as error:
                     os.close(self.readers.pop(number)[0])
-                    self.failed(number, error, "file")
+                    self.failed(number, error, "read")
                     break
-                left -= len(piece)
+                left = before - len(piece)
                 self.readers[number] = (fd, left)
                 if not piece or left < 0:
                     os.close(self.readers.pop(number)[0])
@@ -400,15 +383,7 @@ class Agent:
                     key.data()
 
 
-ORDERS = {
-    "ping": Agent.ping,
-    "execute": Agent.execute,
-    "data": Agent.data,
-    "end": Agent.end,
-    "abandon": Agent.abandon,
-    "read": Agent.read,
-    "write": Agent.write,
-}
+ORDERS = {name: getattr(Agent, name) for name in ("ping", "execute", "data", "end", "abandon", "read", "write")}
 """What may be asked for."""
 
 
