@@ -378,7 +378,7 @@ async def test_an_agent_that_is_held_still_is_lost_not_waited_for(monkeypatch: p
     ["import os\nwhile True: os.fork()", "x = []\nwhile True: x.append(bytearray(1 << 20))"],
 )
 async def test_a_bomb_ends_in_an_answer_or_a_loss_and_always_in_a_receipt(code: str) -> None:
-    one, environments = await opened(processes_max=24, memory_mebibytes=128, work_mebibytes=16)
+    one, _ = await opened(processes_max=24, memory_mebibytes=128, work_mebibytes=16)
     with anyio.fail_after(60):
         try:
             done = await one.exec(["python", "-c", code], timeout=5)

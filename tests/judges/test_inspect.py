@@ -33,7 +33,7 @@ def test_inspects_own_suite_for_providers_passes_but_for_what_is_known(tmp_path:
         cwd=ROOT, env={**os.environ, "PYTHONPATH": places}, capture_output=True, text=True, check=False,
     )  # fmt: skip  # where and how in one row
     assert done.returncode == 0, done.stdout[-20000:]
-    cases = ET.parse(report).getroot().iter("testcase")  # noqa: S314 - pytest wrote it just now
+    cases = ET.parse(report).getroot().iter("testcase")
     missed = {str(case.get("name")).split("[")[0] for case in cases if case.find("skipped") is not None}
     assert missed == KNOWN
     names = subprocess.run(

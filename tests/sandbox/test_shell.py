@@ -1,4 +1,4 @@
-"""The runtime with a shell, and the agent that runs commands in it: the rest is asked by Inspect's suite, in tests/judges."""
+"""The runtime with a shell, and the agent that runs commands in it; Inspect's suite in tests/judges asks the rest."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_shell_finds_its_programs_where_scripts_expect_them(started: Callable[
     living = started()
     assert ran(living, "/bin/sh", "-c", "echo $((6*7)) | /usr/bin/env tr 4 5") == (0, "52\n")
     assert ran(living, "python", "-c", "import json, ssl; print(json.dumps([1]))") == (0, "[1]\n")
-    assert ran(living, "ls", "/usr")[1] == "bin\nlib\n" or "bin" in ran(living, "ls", "/usr")[1]
+    assert "perl" not in ran(living, "ls", "/usr/bin")[1].split()
 
 
 @pytest.mark.parametrize(("executable", "told"), [(True, (0, "ran\n")), (False, (13, ""))])
