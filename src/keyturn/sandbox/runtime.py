@@ -48,9 +48,8 @@ MORE_PROGRAMS = (
     "[", "awk", "base64", "basename", "cmp", "comm", "cut", "date", "dd", "df", "diff", "dirname", "du", "echo",
     "expand", "expr", "false", "file", "find", "fold", "gunzip", "gzip", "hostname", "join", "kill", "ln", "md5sum",
     "mktemp", "nice", "nl", "nohup", "nproc", "od", "paste", "patch", "pgrep", "pkill", "printenv", "printf", "ps",
-    "pwd", "readlink", "realpath", "seq", "setsid", "sha1sum", "sha256sum", "shuf", "split", "sync", "tac", "tar", "tee",
-    "test", "timeout", "true", "truncate", "uniq", "which", "xargs", "xxd", "yes",
-    "zcat",
+    "pwd", "readlink", "realpath", "seq", "setsid", "sha1sum", "sha256sum", "shuf", "split", "sync", "tac", "tar",
+    "tee", "test", "timeout", "true", "truncate", "uniq", "which", "xargs", "xxd", "yes", "zcat",
 )  # fmt: skip  # a list of words reads best as a block
 """What else comes along where this machine has it."""
 

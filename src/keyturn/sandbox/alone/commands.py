@@ -108,8 +108,7 @@ def family(root: int, number: int) -> set[int]:
 def kill(root: int, number: int) -> None:
     """Kill all of a command, again and again until none is seen any more."""
     for _ in range(KILL_ROUNDS_MAX):
-        living = family(root, number)
-        if not living:
+        if not (living := family(root, number)):
             return
         for pid in living:
             with contextlib.suppress(OSError):
