@@ -211,28 +211,33 @@ def facts(subject: Subject) -> dict[str, Json]:
     """Everything that is recorded, equal for two runs of one configuration."""
     spec, mounts = subject.spec, _mounts(subject.init)
     waits: dict[str, Json] = {"waits": True, "programs_max": spec.programs_max} if spec.waits else {}
-    return waits | {
-        "backend": subject.backend,
-        "kernel": os.uname().release,
-        "machine": os.uname().machine,
-        "runtime": spec.runtime.digest,
-        "filter": subject.filter_digest,
-        "landlock_abi": subject.landlock_abi,
-        "init": _init(subject),
-        "monitor": _process(subject.monitor, subject),
-        "processes": len(subject.leaf.processes()) if subject.leaf.folder is not None else 2,
-        "mounts": [f"{target} {kind} {','.join(options)}" for target, kind, options in mounts],
-        "devices": _device_nodes(subject.init, mounts),
-        "network_devices": _network(subject.init),
-        "routes": _routes(subject.init),
-        "limits": {**subject.leaf.limits()},
-        "lease_seconds": spec.lease_seconds,
-        "wall_seconds": spec.limits.wall_seconds,
-        "cpu_seconds_max": spec.limits.cpu_seconds_max,
-        "argv": [*spec.argv],
-        "environment": [*sorted(spec.environment)],
-        "decoys": [decoy.name for decoy in spec.decoys],
-    }
+    written: dict[str, Json] = {"executable": True} if spec.executable else {}
+    return (
+        waits
+        | written
+        | {
+            "backend": subject.backend,
+            "kernel": os.uname().release,
+            "machine": os.uname().machine,
+            "runtime": spec.runtime.digest,
+            "filter": subject.filter_digest,
+            "landlock_abi": subject.landlock_abi,
+            "init": _init(subject),
+            "monitor": _process(subject.monitor, subject),
+            "processes": len(subject.leaf.processes()) if subject.leaf.folder is not None else 2,
+            "mounts": [f"{target} {kind} {','.join(options)}" for target, kind, options in mounts],
+            "devices": _device_nodes(subject.init, mounts),
+            "network_devices": _network(subject.init),
+            "routes": _routes(subject.init),
+            "limits": {**subject.leaf.limits()},
+            "lease_seconds": spec.lease_seconds,
+            "wall_seconds": spec.limits.wall_seconds,
+            "cpu_seconds_max": spec.limits.cpu_seconds_max,
+            "argv": [*spec.argv],
+            "environment": [*sorted(spec.environment)],
+            "decoys": [decoy.name for decoy in spec.decoys],
+        }
+    )
 
 
 # --- the comparison

@@ -59,7 +59,8 @@ def landlock_rules(spec: Spec) -> list[list[Json]]:
     tops = sorted({"/" + bind.target.split("/")[1] for bind in spec.runtime.binds})
     rules: list[list[Json]] = [[top, EXECUTE | READ | LIST] for top in tops]
     rules += [["/proc", READ | LIST], ["/dev", READ | WRITE | LIST | (IOCTL if spec.devices else 0)]]
-    rules += [[place, EVERYTHING_BUT_EXECUTION] for place in ("/tmp", "/dev/shm")]  # noqa: S108 - the sandbox's own
+    written = EVERYTHING_BUT_EXECUTION | (EXECUTE if spec.executable else 0)
+    rules += [["/tmp", written], ["/dev/shm", EVERYTHING_BUT_EXECUTION]]  # noqa: S108 - the sandbox's own
     if spec.out:
         rules.append(["/out", READ | LIST | WRITE | TRUNCATE | REMOVE_FILE | MAKE_REGULAR])
     rules += [[mount.target, (READ | EXECUTE) | (LIST if mount.source.is_dir() else 0)] for mount in spec.mounts]

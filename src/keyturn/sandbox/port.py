@@ -103,7 +103,8 @@ class Spec:
 
     `purpose` "answer" joins the subject's standard input and output to the caller; any other gives an empty input and
     counts standard output as diagnostics. `out` makes the writable folder `/out`. What `waits` is a runner of ours that
-    is let go before it is needed: its wall limit counts from `begin`, and until then the lease alone holds it.
+    is let go before it is needed: its wall limit counts from `begin`, and until then the lease alone holds it. With
+    `executable` the subject may run files that it wrote in `/tmp`.
 
     `programs_max` is for what waits: of more than one, init loads the runner, which is `argv[2]` after `python -I`, and
     each program is a fork of that, which ends as a whole before the next one begins; see `Running.again`. `devices` are
@@ -122,6 +123,7 @@ class Spec:
     lease_seconds: float = 2.0
     waits: bool = False
     programs_max: int = 1
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,10 +361,7 @@ class Backend(Protocol):
     """A way to run sealed. The latch against launching after a halt is the caller's."""
 
     def runtime(self, name: str = "python-numpy") -> Runtime:
-        """The runtime of that name ("python" or "python-numpy"), resolved from the governor's own interpreter.
-
-        Raises `Unavailable` when an interpreter or a library of it cannot be found.
-        """
+        """The runtime of that name, as in `runtime.NAMES`; raises `Unavailable` when a part of it cannot be found."""
 
     def capabilities(self) -> Capabilities:
         """What this machine enforces, found out by doing; costs a launch, and is kept."""

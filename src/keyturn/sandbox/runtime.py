@@ -1,4 +1,6 @@
-"""The runtime: which files of the governor's own interpreter a subject runs on, and one digest over them all.
+"""The runtime: which files of this machine a subject runs on, and one digest over them all.
+
+Its heart is the governor's own interpreter; "shell" adds a list of common programs, and never a whole folder of them.
 
 It reads ELF headers instead of asking the dynamic linker, so that nothing is run to find out what would be run. The
 digest leaves out `__pycache__`, which Python checks against the sources that are in it.
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import struct
 import sys
 from collections.abc import Iterator
@@ -34,6 +37,23 @@ UNUSED_MODULES = ("_tkinter", "readline", "_curses", "nis", "_dbm", "_gdbm", "sp
 """Extension modules whose libraries are left out (terminals, directories, old databases); importing them fails."""
 
 PACKAGES = {"python": (), "python-numpy": ("numpy", "numpy.libs")}
+PROGRAM_FOLDERS = "/usr/bin:/bin:/usr/sbin:/sbin"
+PROGRAMS = (
+    "bash", "cat", "chmod", "cp", "env", "grep", "head", "id", "ls", "mkdir", "mv", "rm", "rmdir", "sed", "sleep",
+    "sort", "stat", "tail", "touch", "tr", "uname", "wc", "whoami",
+)  # fmt: skip  # a list of words reads best as a block
+"""Without one of these, or a `sh`, there is no shell to work in."""
+
+MORE_PROGRAMS = (
+    "[", "awk", "base64", "basename", "cmp", "comm", "cut", "date", "dd", "df", "diff", "dirname", "du", "echo",
+    "expand", "expr", "false", "file", "find", "fold", "gunzip", "gzip", "hostname", "join", "kill", "ln", "md5sum",
+    "mktemp", "nice", "nl", "nohup", "nproc", "od", "paste", "patch", "pgrep", "pkill", "printenv", "printf", "ps",
+    "pwd", "readlink", "realpath", "seq", "setsid", "sha1sum", "sha256sum", "shuf", "split", "sync", "tac", "tar",
+    "tee", "test", "timeout", "true", "truncate", "uniq", "which", "xargs", "xxd", "yes", "zcat",
+)  # fmt: skip  # a list of words reads best as a block
+"""What else comes along where this machine has it."""
+
+NAMES = (*PACKAGES, "shell")
 PT_DYNAMIC, PT_INTERP, PT_LOAD = 2, 3, 1
 DT_NEEDED, DT_STRTAB = 1, 5
 
@@ -175,36 +195,49 @@ def _package_folder(name: str) -> Path:
     raise Unavailable(f"the runtime needs the package `{name}`, which is not installed", help=f"install `{name}`")
 
 
+def _programs() -> dict[str, Path]:
+    """The programs of the runtime "shell", by the path at which scripts expect them; links lead to their files."""
+    found = {name: shutil.which(name, path=PROGRAM_FOLDERS) for name in ("sh", *PROGRAMS, *MORE_PROGRAMS)}
+    missing = [name for name in ("sh", *PROGRAMS) if found[name] is None]
+    if missing:
+        raise Unavailable(f"the runtime `shell` needs {', '.join(missing)}", help="install them: coreutils, bash, grep")
+    there = {f"/usr/bin/{name}": Path(path).resolve() for name, path in found.items() if path is not None}
+    return there | {f"/bin/{name}": there[f"/usr/bin/{name}"] for name in ("sh", "bash")}
+
+
 def _elf_files(folder: Path) -> list[Path]:
     found = [Path(path) for name, _, path in _walk(folder, frozenset()) if ".so" in name]
     return [path for path in found if not path.name.startswith(UNUSED_MODULES)]
 
 
 def resolve(name: str, cache_file: Path) -> Runtime:
-    """The runtime called `name`, from the interpreter that runs this; raises `Unavailable` for an unknown one.
+    """The runtime called `name`, around the interpreter that runs this; raises `Unavailable` for an unknown one.
 
     A virtual environment leads to its base. Inside, everything lies under `/runtime`, at the layout that the
     interpreter finds by itself; shared libraries lie where the dynamic linker looks.
     """
-    if name not in PACKAGES:
-        raise Unavailable(f"there is no runtime `{name}`; there are {', '.join(PACKAGES)}", help="name one of them")
+    if name not in NAMES:
+        raise Unavailable(f"there is no runtime `{name}`; there are {', '.join(NAMES)}", help="name one of them")
     label = f"python{sys.version_info.major}.{sys.version_info.minor}"
     prefix = Path(sys.base_prefix)
     binary, library = (prefix / "bin" / label).resolve(), Path(os.__file__).resolve().parent
     if not binary.is_file():
         raise Unavailable(f"the interpreter `{binary}` is not there", help="run Keyturn with an installed Python")
-    packages = [_package_folder(package) for package in PACKAGES[name] if package != "numpy.libs"]
+    packages = [_package_folder(package) for package in PACKAGES.get(name, ()) if package != "numpy.libs"]
     packages += [folder for package in packages if (folder := package.with_name(f"{package.name}.libs")).is_dir()]
     elf = [file for folder in packages for file in _elf_files(folder)]
     bundled = frozenset(file.name for file in elf)
     needed = libraries([binary, *_elf_files(library / "lib-dynload"), *elf], (prefix / "lib",), bundled)
+    programs = _programs() if name == "shell" else {}
+    needed = libraries([*programs.values()], (), frozenset()) | needed
     inside = f"{INSIDE}/lib/{label}"
     site = f"{INSIDE}/lib/python3/dist-packages" if (library.parent / "python3" / "dist-packages").is_dir() else ""
     site = site or f"{inside}/site-packages"
     masks = [path for pattern in MASKED for path in sorted(library.glob(pattern)) if path.is_dir()]
     binds = [Bind(binary, f"{INSIDE}/bin/python3"), Bind(library, inside)]
     binds += [Bind(folder, f"{site}/{folder.name}") for folder in packages]
-    binds += [Bind(source, target) for target, source in sorted(needed.items())]
+    binds += [Bind(binary, f"{INSIDE}/bin/python")] if programs else []
+    binds += [Bind(source, target) for target, source in sorted({**needed, **programs}.items())]
     return Runtime(
         name=name,
         python=f"{INSIDE}/bin/python3",
