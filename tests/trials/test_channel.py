@@ -11,7 +11,8 @@ from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.terms import Json
 from keyturn.sandbox.freezing.clock import SubjectClock
 from keyturn.trials.channel import CandidateFault, Channel, RememberedChannel, SandboxFault, converse, greet
-from keyturn.trials.link import Fault, LinkLimits
+from keyturn.trials.link import Allowance, Fault, Link, LinkBroken, LinkLimits
+from keyturn.wire.frames import encode_frame
 from tests.trials.cast import SENT, Cast
 
 ITEMS: list[Json] = [1, 2, 3]
@@ -67,6 +68,37 @@ def test_a_flood_is_cut_off_by_the_next_question_at_the_latest(cast: Cast) -> No
         talk(channel, blocks=2)
     assert caught.value.fault in (Fault.UNASKED, Fault.ILLEGAL_FRAME)
     assert channel.bytes_read <= 3 * 65_536
+
+
+def told(allowance: Allowance, *answers: bytes) -> Link:
+    """A link to somebody who has said this already."""
+    (read, far), (_, write) = os.pipe(), os.pipe()
+    for answer in answers:
+        os.write(far, answer)
+    limits = LinkLimits(bytes_max=1 << 30, frames_max=1000)
+    return Link(read_fd=read, write_fd=write, on_tick=lambda: None, limits=limits, allowance=allowance)
+
+
+def test_nobody_is_read_beyond_what_may_be_said_in_one_block() -> None:
+    """A flood within the frames' own limits: not one byte more than the budget is ever taken in."""
+    answer = encode_frame({"type": "x" * 3000})
+    allowance = Allowance(most=5000)
+    link = told(allowance, answer)
+    assert link._read() == answer
+    again = told(allowance, answer)
+    assert len(again._read() or b"") == 5000 - len(answer), "the same member on another link, after a restart"
+    with pytest.raises(LinkBroken) as caught:
+        again._read()
+    assert caught.value.fault is Fault.ILLEGAL_FRAME
+    assert (allowance.taken(), allowance.read) == (5000, 0)
+    assert len(again._read() or b"") > 0, "what was logged counts anew"
+
+
+def test_without_a_bound_what_is_read_is_counted_all_the_same(cast: Cast) -> None:
+    allowance = Allowance()
+    link = told(allowance, encode_frame({"type": "ready"}))
+    assert link._read()
+    assert allowance.taken() == link.bytes_read > 0
 
 
 def test_a_subject_that_is_never_ready_is_at_fault(cast: Cast) -> None:
