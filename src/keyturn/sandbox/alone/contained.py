@@ -207,8 +207,10 @@ class Contained:
                 words = [str(word) for word in self.config["argv"]]  # type: ignore[attr-defined]  # plain JSON again
                 argv = [sys.executable if words[0] == "python3" else words[0], *words[1:]]
                 config = self.config | {"landlock": landlock_rules(self.config), "argv": argv}
+                os.setsid()  # no signal to its own group may mean init
                 init.confine(config, (stdin, stdout, stderr))
-                filter_calls(base64.b64decode(str(self.config["filter"])))
+                for code in self.config["filters"]:  # type: ignore[attr-defined]  # plain JSON again
+                    filter_calls(base64.b64decode(str(code)))
                 init.turn(config)
             finally:  # whatever went wrong, this must not run on as a second init
                 os.write(2, f"keyturn: the subject could not be started: {sys.exc_info()[1]}\n".encode())

@@ -26,6 +26,7 @@ from keyturn.sandbox.command import ALONE, OWN_USERS, SHM_BYTES, check, init_con
 from keyturn.sandbox.engines.held import Held, HeldParked
 from keyturn.sandbox.engines.link import Link
 from keyturn.sandbox.engines.port import Container, Engine, Order, Place, Stream
+from keyturn.sandbox.engines.profile import spare_init
 from keyturn.sandbox.engines.proof import Watched, prove
 from keyturn.sandbox.port import Capabilities, Limits, Missing, Receipt, Runtime, Spec
 
@@ -263,7 +264,7 @@ def _config(order: Order) -> dict[str, Json]:
         "shown": shown,
         "bait": bait,
         "decoys": [[decoy.name, decoy.target] for decoy in spec.decoys],
-        "filter": base64.b64encode(seccomp.for_this_machine()).decode(),
+        "filters": [base64.b64encode(code).decode() for code in (spare_init(platform.machine()), seccomp.for_this_machine())],
     }  # fmt: skip  # what, where, how
 
 

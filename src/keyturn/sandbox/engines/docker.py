@@ -163,7 +163,7 @@ class Docker:
             with asked("start a container"):
                 raw = api.attach_socket(number, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
                 stream = Attached(os.dup(raw.fileno()))
-                raw.close()
+                raw._response.close()  # noqa: SLF001 - the client keeps it there, and nobody else closes it
                 api.start(number)
         except BaseException:
             if stream is not None:

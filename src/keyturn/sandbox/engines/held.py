@@ -295,7 +295,9 @@ class HeldRunning:
             data = found[name]
             if isinstance(data, bytes) and len(data) == status.st_size and len(data) <= most:
                 return data
-            return Finding("readable", f"a declared file was not handed out whole{f': {data}' if isinstance(data, str) else ''}")
+            return Finding(
+                "readable", f"a declared file was not handed out whole{f': {data}' if isinstance(data, str) else ''}"
+            )
 
         listed = [(name, os.stat_result((mode, 0, 0, links, 0, 0, size, 0, 0, 0)))
                   for name, (mode, links, size), _ in self._link.entries]  # fmt: skip  # one row per entry

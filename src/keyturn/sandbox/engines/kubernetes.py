@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import socket
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -53,14 +54,15 @@ class Attached:
     def __init__(self, client: Any) -> None:
         self._socket = client.sock
         self._socket.settimeout(SECONDS_MAX)
+        self._raw: socket.socket = self._socket.sock  # the client forgets it once it was closed
 
     def fileno(self) -> int:
         """What to wait on."""
-        return int(self._socket.sock.fileno())
+        return self._raw.fileno()
 
     def pending(self) -> bool:
         """Whether the record of TLS that was read last holds more."""
-        return bool(getattr(self._socket.sock, "pending", lambda: 0)())
+        return bool(getattr(self._raw, "pending", lambda: 0)())
 
     def send(self, data: bytes) -> None:
         """Write all of it; raises `OSError`."""
@@ -89,13 +91,12 @@ class Attached:
 
     def cut(self) -> None:
         """End it both ways."""
-        import socket
-
-        self._socket.sock.shutdown(socket.SHUT_RDWR)
+        self._raw.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Give the descriptor back."""
         self._socket.shutdown()
+        self._raw.close()
 
 
 class Kubernetes:
@@ -110,7 +111,9 @@ class Kubernetes:
         "freeze: a pod cannot be held still",
     )
 
-    def __init__(self, image: str, *, runtime_class: str = "", namespace: str = "", context: str = "") -> None:
+    def __init__(
+        self, image: str, *, runtime_class: str = "", namespace: str = "", context: str = "", kubeconfig: str = ""
+    ) -> None:
         try:
             import kubernetes  # noqa: F401 - whether it is there
         except ImportError as fault:
@@ -118,7 +121,7 @@ class Kubernetes:
             raise Unavailable("the library `kubernetes` is not installed", help=help) from fault
         self.image, self.runtime_class, self.namespace = image, runtime_class, namespace or "keyturn"
         self.gvisor = bool(runtime_class)
-        self._context = context or None
+        self._config = {"config_file": kubeconfig or None, "context": context or None}
         self.scope = f"the namespace {self.namespace} of the cluster {context or 'of the current context'}"
         self._api: CoreV1Api | None = None
 
@@ -128,7 +131,7 @@ class Kubernetes:
             from kubernetes import client, config
 
             with asked("be reached"):
-                self._api = client.CoreV1Api(config.new_client_from_config(context=self._context))
+                self._api = client.CoreV1Api(config.new_client_from_config(**self._config))
         return self._api
 
     def ready(self) -> Mapping[str, Json]:
@@ -160,7 +163,7 @@ class Kubernetes:
                 # the call changes the client's way of asking while it lasts, so it has one of its own
                 from kubernetes import client, config
 
-                own = client.CoreV1Api(config.new_client_from_config(context=self._context))
+                own = client.CoreV1Api(config.new_client_from_config(**self._config))
                 channel = kubernetes.stream.stream(
                     own.connect_get_namespaced_pod_attach, made.number, self.namespace, container=SUBJECT, stdin=True,
                     stdout=True, stderr=True, tty=False, _preload_content=False, binary=True,

@@ -12,6 +12,9 @@ from keyturn.core.terms import Json
 from keyturn.sandbox.engines.port import Order
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+BOUNDS_OF_GVISOR = frozenset({"noexec"})
+"""The options of a mount that gVisor shows; it has no devices, and nothing in it gains privileges."""
+
 SECCOMP_FILTER = "2"
 NOT_OF_THE_HOST = {"proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "tmpfs", "devtmpfs", "ramfs"}
 FILES_OF_THE_ENGINE = {"/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/dev/termination-log"}
@@ -26,7 +29,11 @@ def compare(
     """Facts, equal for two containers of one configuration; what falls short; and what this kind of container lacks."""
     status = _mapping(seen.get("status"))
     abi = int(str(seen.get("landlock_abi", 0)))
-    problems = [*_identity(order, status), *_mounts(order, seen, bounds), *_kernel(seen, gvisor=gvisor)]
+    problems = [
+        *_identity(order, status, gvisor=gvisor),
+        *_mounts(order, seen, bounds & BOUNDS_OF_GVISOR if gvisor else bounds),
+        *_kernel(seen, gvisor=gvisor),
+    ]
     if status.get("Seccomp") != SECCOMP_FILTER and not gvisor:
         problems.append("no system call filter of the engine's is on init")
     devices = seen.get("network_devices")
@@ -39,10 +46,12 @@ def compare(
     spec = order.spec
     facts: dict[str, Json] = {
         "inside": {
-            "capabilities": {name: (status.get(name, "?").lstrip("0") or "none") for name in CAPABILITIES},
+            "capabilities": {
+                name: value.lstrip("0") or "none" for name, value in _powers(status, gvisor=gvisor).items()
+            },
             "no_new_privs": status.get("NoNewPrivs") == "1",
             "seccomp": status.get("Seccomp", ""),
-            "user": "own" if not _identity(order, status) else "other",
+            "user": "own" if status.get("Uid", "").split()[:1] == [str(order.user)] else "other",
             "network_devices": [str(device) for device in devices] if isinstance(devices, list) else [],
             "kernel": str(seen.get("version", "")),
             "gvisor": seen.get("gvisor") is True,
@@ -56,7 +65,7 @@ def compare(
         "environment": [*sorted(spec.environment)],
         "decoys": [decoy.name for decoy in spec.decoys],
     }
-    weaker = [] if abi else ["landlock: the container's kernel has none"]
+    weaker = [] if abi else ["landlock: the container's kernel has none, so a subject may change its own copy of what it is shown"]
     weaker += ["seccomp: gVisor does not put the engine's filter on what it contains; ours is on the subject alone"] * (
         gvisor and status.get("Seccomp") != SECCOMP_FILTER
     )
@@ -67,13 +76,18 @@ def _mapping(value: object) -> dict[str, str]:
     return {str(key): str(each) for key, each in value.items()} if isinstance(value, dict) else {}
 
 
-def _identity(order: Order, status: Mapping[str, str]) -> list[str]:
+def _powers(status: Mapping[str, str], *, gvisor: bool) -> dict[str, str]:
+    """The sets of capabilities; one that is not told of counts as full, but for the one that gVisor has not."""
+    return {name: status.get(name, "0" if gvisor and name == "CapAmb" else "?") for name in CAPABILITIES}
+
+
+def _identity(order: Order, status: Mapping[str, str], *, gvisor: bool) -> list[str]:
     """Who init is, and what it may do."""
     found = []
     users = set((status.get("Uid", "") + " " + status.get("Gid", "")).split())
     if users != {str(order.user)} or set(status.get("Groups", "").split()) - {str(order.user)}:
         found.append(f"init runs as users and groups {sorted(users)}, ordered was {order.user}")
-    if any(status.get(name, "1").strip("0") for name in CAPABILITIES):
+    if any(value.strip("0") for value in _powers(status, gvisor=gvisor).values()):
         found.append("init holds capabilities")
     if status.get("NoNewPrivs") != "1":
         found.append("init may gain privileges")
