@@ -153,7 +153,9 @@ SERVERS = {"docker": docker, "kubernetes": kubernetes}
 """Engines that others keep, asked by their own clients over a fake server whose containers run our real init."""
 
 
-@pytest.fixture(params=["bubblewrap", "fake", "docker", "kubernetes"])
+@pytest.fixture(
+    params=["bubblewrap", "fake", *(pytest.param(name, marks=pytest.mark.slow) for name in ("docker", "kubernetes"))]
+)
 def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     if request.param == "fake":
         made = Kit(FakeBackend(FAKES), lambda name: ("fake", name), [])

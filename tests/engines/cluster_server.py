@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
         words = parts.path.strip("/").split("/")
         if words == ["version"]:
             names = ("buildDate", "compiler", "gitCommit", "gitTreeState", "goVersion", "major", "minor", "platform")
-            return self.answer({name: "" for name in names} | {"gitVersion": "fake"})
+            return self.answer(dict.fromkeys(names, "") | {"gitVersion": "fake"})
         if "runtimeclasses" in words:
             known = words[-1] in self.server.classes
             return self.answer({"metadata": {"name": words[-1]}, "handler": "runsc"}) if known else self.fail(404, "no")
@@ -104,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
                 "conditions": [{"type": "Ready", "status": self.server.node_ready}]}})  # fmt: skip  # one answer
         return self.on_pods(words[words.index("pods") + 1 :], body, query)
 
-    do_GET = do_POST = do_DELETE = do_PATCH = serve
+    do_GET = do_POST = do_DELETE = do_PATCH = serve  # noqa: N815 - the names of the library
 
     def on_pods(self, words: list[str], body: Told, query: dict[str, str]) -> None:
         """What is asked of pods."""
@@ -145,7 +145,9 @@ class Handler(BaseHTTPRequestHandler):
         spec = pod["spec"]
         spec |= {"nodeName": "node-1", "schedulerName": "default-scheduler", "serviceAccountName": "default"}
         box = spec["containers"][0]
-        sizes = {volume["name"]: int(volume["emptyDir"]["sizeLimit"]) for volume in spec["volumes"] if "emptyDir" in volume}
+        sizes = {
+            volume["name"]: int(volume["emptyDir"]["sizeLimit"]) for volume in spec["volumes"] if "emptyDir" in volume
+        }
         folders = {mount["mountPath"]: sizes[mount["name"]] for mount in box["volumeMounts"] if mount["name"] in sizes}
         room = Room(box["command"], spec["securityContext"]["runAsUser"], folders)
         room.start()

@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.list(query)
         return self.on(words, query)
 
-    do_GET = do_POST = do_DELETE = serve
+    do_GET = do_POST = do_DELETE = serve  # noqa: N815 - the names of the library
 
     def about(self, path: str) -> Told:
         """What the daemon says of itself."""

@@ -1,4 +1,4 @@
-"""What stands behind both fake servers: "containers" that are real processes in namespaces of their own, by bubblewrap.
+"""What stands behind both fake servers: "containers" that are real processes in namespaces of their own.
 
 Their init is the real `contained.py`, as process 1, under our filter, with sized folders in memory. The servers lie when
 a test tells them to; nothing here says anything of a real engine.
@@ -74,7 +74,21 @@ def image() -> Path:
     return root
 
 
-FOLDERS = ("proc", "dev", "tmp", "out", "parent", "candidate", "runner", "bait", "vault", "ledger", "exam", "grader", "keys")
+FOLDERS = (
+    "proc",
+    "dev",
+    "tmp",
+    "out",
+    "parent",
+    "candidate",
+    "runner",
+    "bait",
+    "vault",
+    "ledger",
+    "exam",
+    "grader",
+    "keys",
+)
 
 
 @dataclass
@@ -100,7 +114,7 @@ class Room:
                 "--as-pid-1", "--new-session", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add",
                 "CAP_SETPCAP", "--clearenv", "--uid", str(self.user), "--gid", str(self.user),
                 "--ro-bind", str(image()), "/", "--proc", "/proc", "--tmpfs", "/dev", "--dir", "/dev/shm",
-                *(word for name in ("null", "zero", "urandom") for word in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")),
+                "--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom",
                 "--info-fd", str(info_far), "--"]  # fmt: skip  # one command
         argv += [python().python, "-I", "-S", "-c", SETUP, str(len(self.folders))]
         argv += [word for target, size in self.folders.items() for word in (target, str(size))]

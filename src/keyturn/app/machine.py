@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from keyturn.app.operating import operation
 from keyturn.sandbox import open_backend
 
 
@@ -35,7 +36,8 @@ def doctor(root: Path | None) -> Doctor:
     """Look by doing: a probe is launched sealed, nothing of the project is touched."""
     folder = Path(tempfile.mkdtemp(prefix="keyturn-doctor-"))
     try:
-        backend = open_backend(folder / "run", runtime_cache=folder / "runtime.json")
+        choice = operation.read(root or Path.cwd()).sandbox
+        backend = open_backend(folder / "run", runtime_cache=folder / "runtime.json", choice=choice)
         try:
             seen = backend.capabilities()
         finally:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from keyturn.app import specs
+from keyturn.app.operating import operation
 from keyturn.app.parking import Files, Parking, SpecOf
 from keyturn.core.betting import Process
 from keyturn.core.errors import Unavailable
@@ -52,7 +53,7 @@ class Sealed:
     @contextmanager
     def start(cls, home: Path, latch: Latch, tell: Callable[[str], None]) -> Iterator[Sealed]:
         """The sandbox; whatever an earlier governor left alive is killed first, and only in our own cgroup."""
-        backend = open_backend(home / "run", runtime_cache=home / "runtime.json")
+        backend = _backend(home)
         left = backend.sweep()
         if left.processes_before:
             tell(f"{left.processes_before} process(es) of an earlier governor were alive: {left.state}")
@@ -68,7 +69,7 @@ class Sealed:
     @classmethod
     def halter(cls, home: Path) -> Sealed:
         """Only the means to kill, for a second process that finds no governor to ask."""
-        return _Sweeper(open_backend(home / "run", runtime_cache=home / "runtime.json"), home, None, lambda _: None)
+        return _Sweeper(_backend(home), home, None, lambda _: None)
 
     def halt_all(self, why: str) -> Document:
         """Kill everything that runs sealed; see the port `Halter`."""
@@ -162,6 +163,11 @@ class Sealed:
         if name not in self.runtimes:
             self.runtimes[name] = self.backend.runtime(name)
         return self.runtimes[name]
+
+
+def _backend(home: Path) -> Backend:
+    """The sandbox that the operator of this project chose."""
+    return open_backend(home / "run", runtime_cache=home / "runtime.json", choice=operation.read(home.parent).sandbox)
 
 
 class _Sweeper(Sealed):

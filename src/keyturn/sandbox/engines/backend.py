@@ -54,12 +54,12 @@ raise SystemExit("BREACH")
 """
 """An attack that must fail inside; what holds there besides is attested."""
 
-ALONE_FILES = ("init", "surroundings", "contained")
+ALONE_FILES = ("init.py", "surroundings.py", "contained.py")
 
 
 def command(name: str) -> tuple[str, ...]:
     """The first process of a container: Python of the image's, on our init."""
-    files = [word for file in ALONE_FILES for word in (file, (ALONE / f"{file}.py").read_text())]
+    files = [word for file in ALONE_FILES for word in (file.removesuffix(".py"), (ALONE / file).read_text())]
     return ("python3", "-I", "-S", "-c", BOOT, name, *files)
 
 
@@ -254,6 +254,7 @@ def _config(order: Order) -> dict[str, Json]:
     """What init is told: as under bubblewrap, with the places of a container."""
     spec = order.spec
     held = init_config(spec, memory_held=True)
+    filters = (spare_init(platform.machine()), seccomp.for_this_machine())
     shown: list[Json] = [*sorted({_shown(mount.target, mount.source) for mount in spec.mounts})]
     bait: list[Json] = [*sorted({posixpath.dirname(decoy.target) for decoy in spec.decoys})]
     return {name: held[name] for name in ("lease_ms", "wall_ms", "waits", "argv", "environment", "folder", "rlimits",
@@ -264,7 +265,7 @@ def _config(order: Order) -> dict[str, Json]:
         "shown": shown,
         "bait": bait,
         "decoys": [[decoy.name, decoy.target] for decoy in spec.decoys],
-        "filters": [base64.b64encode(code).decode() for code in (spare_init(platform.machine()), seccomp.for_this_machine())],
+        "filters": [base64.b64encode(code).decode() for code in filters],
     }  # fmt: skip  # what, where, how
 
 

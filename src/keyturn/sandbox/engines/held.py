@@ -94,7 +94,7 @@ class HeldParked:
         look = held.container.look()
         if look.state != "running" or look.restarts:
             problems = (*problems, f"the container is {look.detail}, restarted {look.restarts} times")
-        all_facts: dict[str, Json] = {"engine": dict(said.facts), "runtime": held.order.spec.runtime.digest} | facts
+        all_facts: dict[str, Json] = {**facts, "engine": dict(said.facts), "runtime": held.order.spec.runtime.digest}
         return Attestation(self._tier, all_facts, (*said.problems, *problems), (*self._weaker, *weaker))
 
     def tick(self) -> bool:

@@ -104,7 +104,7 @@ class Kubernetes:
 
     proof_seconds = 30.0
     bounds = frozenset[str]()
-    lacks = (
+    lacks: tuple[str, ...] = (
         "noexec: a pod's folders in memory may hold programs that can be run",
         "pids: the number of processes is bounded by rlimit, and by the node where its kubelet does so",
         "log: what passes between init and the governor also goes into the container's log on its node",

@@ -92,7 +92,8 @@ def prove(
     seen = _since(start) if not unknown else None
     return Receipt(
         scope=scope, why=why, requested_at=requested, kill_written_ms=written, init_exited_ms=seen,
-        cgroup_empty_ms=seen, processes_before=len(containers), survivors=len(unknown), state="UNPROVEN" if unknown else "STOPPED",
+        cgroup_empty_ms=seen, processes_before=len(containers), survivors=len(unknown),
+        state="UNPROVEN" if unknown else "STOPPED",
         unknown=(*unknown, *(fault for fault in refused if unknown)),
     )  # fmt: skip  # what, when, how many
 

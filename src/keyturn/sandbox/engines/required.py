@@ -65,7 +65,11 @@ def compare(
         "environment": [*sorted(spec.environment)],
         "decoys": [decoy.name for decoy in spec.decoys],
     }
-    weaker = [] if abi else ["landlock: the container's kernel has none, so a subject may change its own copy of what it is shown"]
+    weaker = (
+        []
+        if abi
+        else ["landlock: the container's kernel has none, so a subject may change its own copy of what it is shown"]
+    )
     weaker += ["seccomp: gVisor does not put the engine's filter on what it contains; ours is on the subject alone"] * (
         gvisor and status.get("Seccomp") != SECCOMP_FILTER
     )
