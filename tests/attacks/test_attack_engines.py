@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,6 +158,33 @@ def test_a_governor_that_hangs_lets_the_lease_run_out(docker: DockerServer, on_d
     pid = pid_of(docker)
     assert eventually(lambda: not lives(pid))
     assert running.wait().reason == "lease"
+
+
+GOVERNOR = """
+import sys, time
+from pathlib import Path
+from keyturn.sandbox.engines.backend import Contained
+from keyturn.sandbox.engines.docker import Docker
+from keyturn.sandbox.port import Spec
+backend = Contained(Path(sys.argv[1]), Docker(sys.argv[2], address=sys.argv[3]))
+spec = Spec("improve", ("python", "-I", "-S", "-c", sys.argv[4]), backend.runtime("python"), lease_seconds=60)
+running = backend.prepare(spec).go()
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_governor_that_is_killed_takes_its_containers_with_it(docker: DockerServer, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", GOVERNOR, str(tmp_path), IMAGE, docker.address, STAY]
+    governor = subprocess.Popen(argv, stdout=subprocess.PIPE)
+    assert governor.stdout is not None
+    assert governor.stdout.readline() == b"up\n"
+    pid = pid_of(docker)
+    assert lives(pid)
+    governor.kill()
+    governor.wait()
+    governor.stdout.close()
+    assert eventually(lambda: not lives(pid)), "long before its lease"
 
 
 def test_a_container_that_nobody_speaks_to_ends_by_itself(

@@ -1,7 +1,7 @@
 """What stands behind both fake servers: "containers" that are real processes in namespaces of their own.
 
-Their init is the real `contained.py`, as process 1, under our filter, with sized folders in memory. The servers lie when
-a test tells them to; nothing here says anything of a real engine.
+Their init is the real `contained.py`, as process 1, under our filter, with sized folders in memory. The servers lie
+when a test tells them to; nothing here says anything of a real engine.
 """
 
 from __future__ import annotations

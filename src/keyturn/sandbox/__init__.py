@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def open_backend(run_root: Path, *, runtime_cache: Path, choice: Choice | None = None) -> Backend:
     """The sandbox of this machine, with its run folders below `run_root`, or the engine that the operator chose.
 
-    Nothing is started yet. One governor at a time per `run_root`: its path names our cgroup, and `sweep` kills what lives there.
-    `runtime_cache` is a file where the digests of runtimes are kept.
+    Nothing is started yet. One governor at a time per `run_root`: its path names what is ours, a cgroup or a label,
+    and `sweep` kills what lives there. `runtime_cache` is a file where the digests of runtimes are kept.
     """
     if choice is not None and choice.engine != "bubblewrap":
         from keyturn.sandbox.engines.choice import open_contained

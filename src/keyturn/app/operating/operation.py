@@ -1,7 +1,7 @@
 """Read `operation.toml`: where the log and its static files lie, and what keeps the sandboxes.
 
-Every mistake is named by its line.
-It lies beside the policy and is not part of it: nobody signs for the name of a machine. No password stands in it.
+Every mistake is named by its line. It lies beside the policy and is not part of it: nobody signs for the name of a
+machine. No password stands in it.
 """
 
 from __future__ import annotations

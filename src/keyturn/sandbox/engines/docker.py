@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keyturn.core.errors import Unavailable
@@ -106,7 +107,7 @@ class Docker:
             raise Unavailable("the library `docker` is not installed", help=help) from fault
         self.image, self.runtime = image, runtime
         self.gvisor = runtime.startswith("runsc")
-        address = address or SOCKET
+        self._address = address = address or SOCKET
         self.scope = f"the docker engine at {address}"
         self._connect: Callable[[], APIClient] = lambda: docker.APIClient(
             base_url=f"unix://{address}", version="auto", timeout=SECONDS_MAX
@@ -117,6 +118,8 @@ class Docker:
         """The client, connected when first needed."""
         if self._api is None:
             with asked("answer"):
+                if not Path(self._address).is_socket():
+                    raise FileNotFoundError(f"there is no socket at {self._address}")
                 self._api = self._connect()
         return self._api
 
