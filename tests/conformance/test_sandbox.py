@@ -8,13 +8,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keyturn.core.errors import Conflict, Unavailable
 from keyturn.sandbox.bubblewrap import Bubblewrap
+from keyturn.sandbox.engines.backend import Contained
+from keyturn.sandbox.engines.docker import Docker
+from keyturn.sandbox.engines.kubernetes import Kubernetes
 from keyturn.sandbox.port import Backend, Decoy, DecoyOpened, Limits, Purpose, Running, Spec
+from tests.engines.cluster_server import ClusterServer
+from tests.engines.docker_server import DockerServer
+from tests.engines.room import IMAGE
 from tests.sandbox.fake import FakeBackend, FakeSubject, Room
 
 LIMITS = Limits(memory_bytes=256 << 20, processes_max=16, wall_seconds=20, out_bytes=1 << 20, tmp_bytes=1 << 20)
@@ -31,7 +38,7 @@ CODES = {
     "spawn": "import os, sys, time\nos.write(1, b'.')\nsys.stdin.read(1)\n"
     "for n in range(2):\n    os.fork() or time.sleep(60)\nos.write(1, b'.')\ntime.sleep(60)",
     "leave": "import os, time\nfor n in range(2):\n    if os.fork() == 0: os.setsid(); time.sleep(60)",
-    "touch": "open('/decoy', 'w').close(); import time; time.sleep(60)",
+    "touch": "open('/bait/decoy', 'w').close(); import time; time.sleep(60)",
 }
 
 
@@ -130,10 +137,31 @@ class Kit:
         return running
 
 
-@pytest.fixture(params=["bubblewrap", "fake"])
+def docker(request: pytest.FixtureRequest, place: Path) -> Backend:
+    server = DockerServer(place)
+    request.addfinalizer(server.stop)
+    return Contained(place / "run", Docker(IMAGE, address=server.address))
+
+
+def kubernetes(request: pytest.FixtureRequest, place: Path) -> Backend:
+    server = ClusterServer(place)
+    request.addfinalizer(server.stop)
+    return Contained(place / "run", Kubernetes(IMAGE, kubeconfig=str(server.config)))
+
+
+SERVERS = {"docker": docker, "kubernetes": kubernetes}
+"""Engines that others keep, asked by their own clients over a fake server whose containers run our real init."""
+
+
+@pytest.fixture(
+    params=["bubblewrap", "fake", *(pytest.param(name, marks=pytest.mark.slow) for name in ("docker", "kubernetes"))]
+)
 def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kit]:
     if request.param == "fake":
         made = Kit(FakeBackend(FAKES), lambda name: ("fake", name), [])
+    elif request.param in SERVERS:
+        place = tmp_path_factory.mktemp("sandbox")
+        made = Kit(SERVERS[request.param](request, place), lambda name: ("python", "-I", "-S", "-c", CODES[name]), [])
     else:
         place = tmp_path_factory.mktemp("sandbox")
         real = Bubblewrap(place / "run", runtime_cache=place.parent / "runtime.json")
@@ -343,7 +371,7 @@ def test_processes_left_behind_are_counted(kit: Kit) -> None:
 
 
 def test_a_touched_decoy_is_heard_of(kit: Kit) -> None:
-    running = kit.start("touch", decoys=(Decoy("decoy", "/decoy"),))
+    running = kit.start("touch", decoys=(Decoy("decoy", "/bait/decoy"),))
     assert select.select([running.decoy_fd], [], [], 5)[0]
     end = running.wait(on_tick=lambda: len(running.decoys()) < 2)
     assert set(end.decoys) == {DecoyOpened("decoy", "opened"), DecoyOpened("decoy", "written")}

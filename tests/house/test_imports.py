@@ -55,6 +55,8 @@ THIRD_PARTY = {"cryptography", "rfc8785"}
 BEHIND_A_PORT = {
     "src/keyturn/ledger/postgresql/": {"psycopg"},
     "src/keyturn/ledger/places/s3.py": {"boto3", "botocore"},
+    "src/keyturn/sandbox/engines/docker.py": {"docker", "requests"},
+    "src/keyturn/sandbox/engines/kubernetes.py": {"kubernetes", "urllib3", "websocket"},
 }
 """The adapters that speak with a server of a team's own (docs/decisions/0007), and the library that each may load when
 it is opened: never as its file loads, so that nobody else needs it."""

@@ -111,3 +111,36 @@ def test_static_files_lie_where_it_is_asked_for_or_where_the_file_says(tmp_path:
     assert open_place(tmp_path, "elsewhere", create=True) == Folder(Path("elsewhere"))
     with pytest.raises(MalformedInput, match="there is no folder"):
         open_place(tmp_path, None, create=False)
+
+
+IMAGE = "images.example/python@sha256:" + "ab" * 32
+
+
+def test_one_table_names_the_engine_that_keeps_the_sandboxes(tmp_path: Path) -> None:
+    from keyturn.sandbox.engines.choice import Choice
+
+    text = f'[sandbox]\nengine = "docker"\nimage = "{IMAGE}"\nruntime = "runsc"\nsocket = "/run/docker.sock"\n'
+    chosen = operation.read(write(tmp_path, text)).sandbox
+    assert chosen == Choice("docker", IMAGE, runtime="runsc", socket="/run/docker.sock")
+    text = f'[sandbox]\nengine = "kubernetes"\nimage = "{IMAGE}"\nruntime_class = "gvisor"\nnamespace = "trials"\n'
+    assert operation.read(write(tmp_path, text)).sandbox.runtime_class == "gvisor"
+    assert operation.read(write(tmp_path, '[sandbox]\nengine = "bubblewrap"\n')).sandbox == Choice()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('engine = "podman"', "2: sandbox.engine: `engine` is `podman`; one of bubblewrap, docker, kubernetes"),
+        ('engine = "docker"', "2: sandbox.engine: `docker` needs an `image`"),
+        ('image = "python:3.12"', "2: sandbox.image: the image `python:3.12` is not named by its digest"),
+        (f'image = "{IMAGE}"', "2: sandbox.image: `image` says nothing to the engine `bubblewrap`"),
+        ('socket = "tcp://build:2375"', "2: sandbox.socket: `socket` is `tcp://build:2375`; an absolute path"),
+        (f'engine = "docker"\nimage = "{IMAGE}"\ncontext = "lab"', "4: sandbox.context: `context` says nothing to"),
+        ('privileged = "yes"', "2: sandbox.privileged: `privileged` is not a key of this table"),
+    ],
+)
+def test_a_choice_that_will_not_do_is_named_by_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(OperationProblems) as caught:
+        operation.read(write(tmp_path, f"[sandbox]\n{text}\n"))
+    assert caught.value.message.startswith(f"operation.toml:{message}")
+    assert caught.value.help

@@ -17,14 +17,16 @@ from keyturn.app import specs
 from keyturn.app.copies.desk import Desk
 from keyturn.app.copies.receipts import receipt_document, whole
 from keyturn.app.machine.containment import Containment
+from keyturn.app.operating import operation
 from keyturn.app.parking import Files, Parking, SpecOf
 from keyturn.core.betting import Process
-from keyturn.core.errors import Unavailable
+from keyturn.core.errors import KeyturnError, Unavailable
 from keyturn.core.events import Document
 from keyturn.core.policy import Policy, Suite
 from keyturn.core.terms import Json
 from keyturn.core.trial import TrialPlan
 from keyturn.flow import ports
+from keyturn.flow.halt import unseen
 from keyturn.flow.ports import (
     Alarm,
     Alarmed,
@@ -79,7 +81,7 @@ class Sealed:
 
         `left` is the receipt of that, with the copies that the earlier one knew: without it they have no lease.
         """
-        backend = open_backend(home / "run", runtime_cache=home / "runtime.json")
+        backend = _backend(home)
         sealed = cls(backend, home, latch, tell)
         sealed.left = sealed.sweep()
         alive = sealed.left["processes_before"]
@@ -98,8 +100,17 @@ class Sealed:
 
     @classmethod
     def halter(cls, home: Path) -> Sealed:
-        """Only the means to kill, for a second process that finds no governor to ask."""
-        return _Sweeper(open_backend(home / "run", runtime_cache=home / "runtime.json"), home, None, lambda _: None)
+        """Only the means to kill, for a second process that finds no governor to ask.
+
+        An engine that cannot be reached, or not even be read of, keeps nobody from killing what runs on this machine.
+        """
+        try:
+            return _Sweeper(_backend(home), home, None, lambda _: None)
+        except KeyturnError as fault:
+            own = open_backend(home / "run", runtime_cache=home / "runtime.json")
+            sweeper = _Sweeper(own, home, None, lambda _: None)
+            sweeper.unread = f"engine: the one that the operator chose could not be opened: {fault.message}"
+            return sweeper
 
     def halt_all(self, why: str) -> Document:
         """Kill everything that runs sealed; see the port `Halter`."""
@@ -233,11 +244,20 @@ class Sealed:
         return self.runtimes[name]
 
 
+def _backend(home: Path) -> Backend:
+    """The sandbox that the operator of this project chose."""
+    return open_backend(home / "run", runtime_cache=home / "runtime.json", choice=operation.read(home.parent).sandbox)
+
+
+@dataclass(slots=True)
 class _Sweeper(Sealed):
-    """A halter without a governor: what it can kill is what lives in the project's own cgroup."""
+    """A halter without a governor: what it can kill is what lives in the project's own cgroup, or with its engine."""
+
+    unread: str = ""
 
     def halt_all(self, why: str) -> Document:
-        return {**self.sweep(), "why": why}
+        receipt = {**self.sweep(), "why": why}
+        return unseen(receipt, self.unread) if self.unread else receipt
 
 
 @dataclass(slots=True)

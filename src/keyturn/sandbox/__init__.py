@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from keyturn.sandbox.engines.choice import Choice
     from keyturn.sandbox.port import Backend
 
 
-def open_backend(run_root: Path, *, runtime_cache: Path) -> Backend:
-    """The sandbox of this machine, keeping its run folders below `run_root`; nothing is started yet.
+def open_backend(run_root: Path, *, runtime_cache: Path, choice: Choice | None = None) -> Backend:
+    """The sandbox of this machine, with its run folders below `run_root`, or the engine that the operator chose.
 
-    One governor at a time per `run_root`: its path names our cgroup, and `sweep` kills what lives there.
-    `runtime_cache` is a file where the digests of runtimes are kept.
+    Nothing is started yet. One governor at a time per `run_root`: its path names what is ours, a cgroup or a label,
+    and `sweep` kills what lives there. `runtime_cache` is a file where the digests of runtimes are kept.
     """
+    if choice is not None and choice.engine != "bubblewrap":
+        from keyturn.sandbox.engines.choice import open_contained
+
+        return open_contained(choice, run_root)
     from keyturn.sandbox.bubblewrap import Bubblewrap
 
     return Bubblewrap(run_root, runtime_cache=runtime_cache)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 
 from keyturn.sandbox.port import Collected, Finding
 
@@ -78,21 +79,34 @@ def _copy(folder: int, name: str, status: os.stat_result, bytes_max: int) -> byt
 
 def collect(folder: int, declared: tuple[tuple[str, int], ...], also: tuple[tuple[str, int], ...]) -> Collected:
     """Copy the declared files out of the open `folder`; those in `also` may be absent, anything else is a finding."""
-    allowed = dict((*also, *declared))
     names, whole = _entries(folder)
+    entries = [(name, os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
+    return sort_out(entries, lambda name, status, most: _copy(folder, name, status, most), declared, also, whole=whole)
+
+
+def sort_out(
+    entries: list[tuple[str, os.stat_result]],
+    copy: Callable[[str, os.stat_result, int], bytes | Finding],
+    declared: tuple[tuple[str, int], ...],
+    also: tuple[tuple[str, int], ...],
+    *,
+    whole: bool,
+) -> Collected:
+    """What of the entries is taken, whoever copies it; `whole` says whether these are all that lay there."""
+    allowed = dict((*also, *declared))
     findings = [] if whole else [Finding("few_entries", f"there are more than {ENTRIES_MAX} entries")]
     files: dict[str, bytes] = {}
-    for name in names:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    for name, status in entries:
         faults = _faults(name, status, allowed.get(name))
         findings += faults
         if faults or len(findings) >= FINDINGS_MAX:
             continue
-        copied = _copy(folder, name, status, allowed[name])
+        copied = copy(name, status, allowed[name])
         if isinstance(copied, Finding):
             findings.append(copied)
         else:
             files[name] = copied
+    names = {name for name, _ in entries}
     absent = [name for name, _ in declared if name not in names]
     findings += [Finding("every_declared_file", f"`{shown(name)}` was declared and is not there") for name in absent]
     return Collected(files, tuple(findings[:FINDINGS_MAX]))

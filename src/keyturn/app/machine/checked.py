@@ -70,7 +70,7 @@ def asked_in(state: State, name: str) -> Asked:
 def check_sandbox(root: Path | None, tell: Callable[[int, int, str], None]) -> CheckedHere:
     """Run the whole suite now and keep its result; raises `Unavailable` where nothing can be launched."""
     asked = asked_by(root)
-    with spare_backend() as backend:
+    with spare_backend(root) as backend:
         before = checking.look(backend, asked.seconds_max)
         checked = checking.run(backend, tell=tell, tick=lambda: None)
     return CheckedHere(checked, asked, before, file.place())

@@ -19,6 +19,7 @@ from keyturn.core.policy import CHECK_SECONDS
 from keyturn.core.state import State
 from keyturn.core.terms import Tier
 from keyturn.sandbox import open_backend
+from keyturn.sandbox.engines.choice import Choice
 from keyturn.sandbox.port import Backend, Capabilities
 from keyturn.sandbox.standing import checking
 from keyturn.sandbox.standing.judging import Standing
@@ -57,17 +58,29 @@ class Doctor:
 
 
 @contextmanager
-def spare_backend() -> Iterator[Backend]:
-    """A backend that belongs to no project, below a folder of its own that is gone afterwards."""
+def spare_backend(root: Path | None = None) -> Iterator[Backend]:
+    """A backend as the operator of this project chose it, below a folder of its own that is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="keyturn-machine-"))
     try:
-        backend = open_backend(folder / "run", runtime_cache=folder / "runtime.json")
+        backend = open_backend(folder / "run", runtime_cache=folder / "runtime.json", choice=_choice(root))
         try:
             yield backend
         finally:
             backend.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _choice(root: Path | None) -> Choice | None:
+    """The engine that the operator of this project chose; none where there is no project."""
+    from keyturn.app.operating import operation
+    from keyturn.app.project import open_project
+
+    try:
+        place = open_project(root).root
+    except KeyturnError:
+        return None
+    return operation.read(place).sandbox
 
 
 def capabilities() -> Capabilities:
@@ -83,7 +96,7 @@ def doctor(root: Path | None) -> Doctor:
         return Doctor(Tier.T0, tiers(here), (_python(),), remedies(here), (), None, here)
     project, state = _project(root)
     seconds = state.current.policy.sandbox.check_seconds if state.current else CHECK_SECONDS
-    with spare_backend() as backend:
+    with spare_backend(root) as backend:
         seen = backend.capabilities()
         check = _check(backend, seconds)
     here = bounded(found.gather(seen), check)

@@ -1,6 +1,7 @@
-"""Read `operation.toml`: where the log and its static files lie. Every mistake is named by its line.
+"""Read `operation.toml`: where the log and its static files lie, and what keeps the sandboxes.
 
-It lies beside the policy and is not part of it: nobody signs for the name of a machine. No password stands in it.
+Every mistake is named by its line. It lies beside the policy and is not part of it: nobody signs for the name of a
+machine. No password stands in it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from keyturn.core.errors import MalformedInput
 from keyturn.core.policy_contradictions import Problem
+from keyturn.sandbox.engines.backend import require_digest
+from keyturn.sandbox.engines.choice import BUBBLEWRAP, KEYS, Choice
 
 FILE = "operation.toml"
 TAKEOVER_SECONDS = 15
@@ -30,6 +33,7 @@ class Operation:
     tiles: str = ""
     endpoint: str = ""
     takeover_seconds: int = TAKEOVER_SECONDS
+    sandbox: Choice = BUBBLEWRAP
 
 
 class OperationProblems(MalformedInput):
@@ -64,24 +68,41 @@ def read(root: Path) -> Operation:
         from keyturn.flow.policy import line_of
 
         raise OperationProblems(tuple((line_of(text, each.path), each) for each in problems))
-    return Operation(**document.get("log", {}))
+    return Operation(**document.get("log", {}), sandbox=Choice(**document.get("sandbox", {})))
 
 
 def _problems(document: Mapping[str, object]) -> list[Problem]:
+    tables = ", ".join(f"[{name}]" for name in _TABLES)
     found = [
-        Problem(key, f"`{key}` is not a table of this file", "remove it; the one table is [log]")
+        Problem(key, f"`{key}` is not a table of this file", f"remove it; the tables are {tables}")
         for key in sorted(document)
-        if key != "log"
+        if key not in _TABLES
     ]
-    log = document.get("log", {})
-    if not isinstance(log, dict):
-        return [*found, Problem("log", "`log` is no table", "write [log] on a line of its own")]
-    for key in sorted(log):
-        if key not in _CHECKS:
-            help = f"remove it; the keys are: {', '.join(_CHECKS)}"
-            found.append(Problem(f"log.{key}", f"`{key}` is not a key of this table", help))
-        else:
-            found += [Problem(f"log.{key}", *said) for said in _CHECKS[key](log[key])]
+    for name, checks in _TABLES.items():
+        table = document.get(name, {})
+        if not isinstance(table, dict):
+            found.append(Problem(name, f"`{name}` is no table", f"write [{name}] on a line of its own"))
+            continue
+        for key in sorted(table):
+            if key not in checks:
+                help = f"remove it; the keys are: {', '.join(checks)}"
+                found.append(Problem(f"{name}.{key}", f"`{key}` is not a key of this table", help))
+            else:
+                found += [Problem(f"{name}.{key}", *said) for said in checks[key](table[key])]
+    sandbox = document.get("sandbox", {})
+    return found if found or not isinstance(sandbox, dict) else _sandbox(sandbox)
+
+
+def _sandbox(table: Mapping[str, object]) -> list[Problem]:
+    """What does not go together: every engine needs its image, and no key of another one."""
+    engine = str(table.get("engine", "bubblewrap"))
+    known = KEYS.get(engine, ())
+    help = f"the keys of `{engine}` are: {', '.join(('engine', *known))}"
+    found = [Problem(f"sandbox.{key}", f"`{key}` says nothing to the engine `{engine}`", help)
+             for key in sorted(table) if key not in {"engine", *known}]  # fmt: skip  # one list
+    if known and "image" not in table:
+        help = 'write image = "registry/name@sha256:…"; it must hold python3, see docs/engines.md'
+        found.append(Problem("sandbox.engine", f"`{engine}` needs an `image`", help))
     return found
 
 
@@ -147,9 +168,43 @@ def _split(value: object) -> SplitResult | None:
         return None
 
 
-_CHECKS: Mapping[str, Callable[[object], Said]] = {
-    "store": _store,
-    "tiles": _tiles,
-    "endpoint": _endpoint,
-    "takeover_seconds": _takeover,
+def _engine(value: object) -> Said:
+    known = ("bubblewrap", *KEYS)
+    if value in known:
+        return []
+    return [(f"`engine` is `{value!s:.80}`; one of {', '.join(known)} is expected", "name one of them")]
+
+
+def _image(value: object) -> Said:
+    try:
+        require_digest(value if isinstance(value, str) and value.isprintable() else repr(value))
+    except MalformedInput as fault:
+        return [(fault.message, fault.help)]
+    return []
+
+
+def _plain(value: object) -> Said:
+    if isinstance(value, str) and value and value.isprintable() and " " not in value:
+        return []
+    return [(f"`{value!s:.80}` is no name", "write a name without spaces, or leave the line out")]
+
+
+def _socket(value: object) -> Said:
+    if isinstance(value, str) and value.startswith("/") and value.isprintable():
+        return []
+    help = "write the path of the daemon's Unix socket, or leave it out; a daemon on another machine is not asked"
+    return [(f"`socket` is `{value!s:.80}`; an absolute path is expected", help)]
+
+
+_TABLES: Mapping[str, Mapping[str, Callable[[object], Said]]] = {
+    "log": {"store": _store, "tiles": _tiles, "endpoint": _endpoint, "takeover_seconds": _takeover},
+    "sandbox": {
+        "engine": _engine,
+        "image": _image,
+        "runtime": _plain,
+        "socket": _socket,
+        "runtime_class": _plain,
+        "namespace": _plain,
+        "context": _plain,
+    },
 }
