@@ -20,7 +20,10 @@ from keyturn.core import agenda
 from keyturn.core import events as ev
 from tests.journeys.playing import PROVEN, Play, play
 
-pytestmark = pytest.mark.skipif(not PROVEN, reason="not run: an ordinary user has no cgroup that could be held still")
+pytestmark = [
+    pytest.mark.skipif(not PROVEN, reason="not run: an ordinary user has no cgroup that could be held still"),
+    pytest.mark.timeout(300),  # the subject trains for real, on a machine that may be busy
+]
 
 
 def keyturn(made: Play, *words: str) -> dict[str, Any]:
@@ -70,7 +73,6 @@ def outcome(made: Play) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_what_was_held_still_twice_comes_out_as_if_it_never_had_been(founder: Path, tmp_path: Path) -> None:
     plain, made = play(tmp_path / "plain", founder), play(tmp_path / "frozen", founder)
     plain.project.run()
