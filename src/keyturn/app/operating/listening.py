@@ -100,7 +100,6 @@ class _Ear:
         self.heard.add(halt.id)  # only now: what failed is tried again
         with self.place.opened() as own:
             halts.record(own, by=halt.by, reason=halt.reason, receipt=receipt)
-            halts.publish(own, witnesses=False)
 
     def _stop(self, why: str) -> None:
         """No log, no action: kill and latch, again and again until it is done; the next start records it."""
