@@ -125,13 +125,13 @@ def evaluated(one: Tool, name: str, arguments: dict[str, Any], samples: int = 1)
 
 def told(log: EvalLog, sample: int = 0) -> list[dict[str, Any]]:
     """What was recorded by us in a sample's transcript."""
-    events = log.samples[sample].events  # type: ignore[index]
-    return [event.data for event in events if event.event == "info" and event.source == "keyturn"]  # type: ignore[misc]
+    events = log.samples[sample].events
+    return [event.data for event in events if event.event == "info" and event.source == "keyturn"]
 
 
 def said(log: EvalLog, sample: int = 0) -> str:
     """What the tool gave to the model."""
-    return next(str(m.content) for m in log.samples[sample].messages if m.role == "tool")  # type: ignore[index]
+    return next(str(m.content) for m in log.samples[sample].messages if m.role == "tool")
 
 
 LOOK = """
@@ -183,7 +183,7 @@ def test_parallel_samples_have_a_sandbox_each_and_equal_attestations() -> None:
 @pytest.mark.usefixtures("away")
 def test_a_tool_whose_sandbox_is_lost_gives_the_model_no_output() -> None:
     log = evaluated(bash(), "bash", {"command": "echo fine; kill -9 -1; echo forged"})
-    message = next(m for m in log.samples[0].messages if m.role == "tool")  # type: ignore[index]
+    message = next(m for m in log.samples[0].messages if m.role == "tool")
     assert message.error is not None
     assert message.error.type == "sandbox_unavailable"
     assert "fine" not in str(message.content)

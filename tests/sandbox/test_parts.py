@@ -182,7 +182,7 @@ def test_a_cached_digest_is_not_taken_for_a_changed_file(tmp_path: Path) -> None
 def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable) as caught:
         runtime.resolve("node", tmp_path / "cache.json")
-    assert caught.value.message == "there is no runtime `node`; there are python, python-numpy"
+    assert caught.value.message == "there is no runtime `node`; there are python, python-numpy, shell"
 
 
 def test_what_is_no_program_needs_nothing(tmp_path: Path) -> None:
