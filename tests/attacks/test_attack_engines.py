@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -18,9 +19,11 @@ import pytest
 
 from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.core.terms import Tier
+from keyturn.sandbox.alone.surroundings import tag
 from keyturn.sandbox.engines.backend import Contained
 from keyturn.sandbox.engines.docker import Docker
 from keyturn.sandbox.engines.kubernetes import Kubernetes
+from keyturn.sandbox.engines.link import HEADER, Link
 from keyturn.sandbox.port import Limits, Running, Spec
 from tests.engines.cluster_server import ClusterServer
 from tests.engines.docker_server import DockerServer
@@ -402,6 +405,67 @@ def test_a_subject_reaches_neither_init_nor_its_stream(on_docker: Contained) -> 
     assert end.clean, (end, text)
     assert "BREACH" not in text
     assert "done ['0', '1', '2', '3']" in text, "its own three and the one that lists them"
+
+
+def test_a_forged_renewal_ends_the_container_instead(docker: DockerServer, on_docker: Contained) -> None:
+    running = started(on_docker, lease_seconds=60)
+    pid = pid_of(docker)
+    os.write(next(iter(docker.rooms.values())).stdin, HEADER.pack(0, ord("R")) + bytes(16))
+    assert eventually(lambda: not lives(pid))
+    assert running.wait().reason == "lost"
+
+
+class Line:
+    """An attach stream in a subject's hands."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+
+    def fileno(self) -> int:
+        return self.ours.fileno()
+
+    def pending(self) -> bool:
+        return False
+
+    def send(self, data: bytes) -> None:
+        self.ours.sendall(data)
+
+    def receive(self) -> tuple[bytes, bytes] | None:
+        data = self.ours.recv(65536)
+        return (data, b"") if data else None
+
+    def cut(self) -> None:
+        self.ours.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.ours.close()
+
+
+def framed(key: bytes, number: int, kind: bytes, data: bytes) -> bytes:
+    frame = HEADER.pack(len(data), kind[0]) + data
+    return frame + tag(key, b"i", number, frame)
+
+
+@pytest.mark.parametrize("attack", ["forged", "replayed", "turned round", "too long"])
+def test_only_init_can_say_how_it_ended_though_a_subject_may_hold_its_stream(attack: str) -> None:
+    line, key, word = Line(), b"k" * 32, b'{"code": 0, "cpu": 0.0, "left": 0}'
+    link = Link(line, key=key, joined=False, diagnostics_max=100, hands_out_max=100)
+    line.theirs.sendall(framed(key, 0, b"S", b"hello"))
+    assert link.wait_for(lambda: link.diagnostics, 5)
+    link.say(b"R")
+    turned = line.theirs.recv(100)
+    forged = {
+        "forged": framed(b"x" * 32, 1, b"E", word),
+        "replayed": framed(key, 0, b"S", b"hello"),
+        "turned round": turned,
+        "too long": HEADER.pack(1 << 30, ord("S")),
+    }[attack]
+    line.theirs.sendall(forged + framed(key, 1, b"E", word))
+    assert eventually(lambda: link.silent)
+    assert (link.ended, link.diagnostics) == (None, b"hello")
+    link.close()
+    link.release()
+    line.theirs.close()
 
 
 def test_frames_that_a_subject_writes_are_its_own_words_and_no_more(on_docker: Contained) -> None:

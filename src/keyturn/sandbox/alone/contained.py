@@ -2,7 +2,8 @@
 """PID 1 of a container: what `init.py` is to a sandbox of bubblewrap, spoken over standard input and output.
 
 A container inherits no socket, so lease, files and the subject's streams share the engine's attach stream, in frames: a
-big-endian length of 32 bits, one byte that names the frame, the bytes. The end of that stream, silence for longer than
+big-endian length of 32 bits, one byte that names the frame, the bytes, and a tag that only the two ends can make, for
+gVisor lets a subject open the stream of init. The end of that stream, silence for longer than
 the lease, or any frame that is not expected means exit, and the kernel then ends everything in the container.
 
 Nothing of the subject's is believed here: it runs as a child, under Landlock and the system call filter that it has
@@ -25,13 +26,19 @@ from collections.abc import Iterator
 
 from keyturn.sandbox.alone import init
 from keyturn.sandbox.alone.surroundings import (
+    GOVERNOR,
+    IN_WRITTEN,
+    INIT,
     PIECE_BYTES,
+    TAG_BYTES,
     filter_calls,
     hand_out,
     landlock_rules,
     living,
     look,
     processes,
+    tag,
+    watch,
 )
 
 HEADER = struct.Struct(">IB")
@@ -44,8 +51,6 @@ UNHEARD_MS = 30_000
 """How long a container that nobody has spoken to waits for its first frames."""
 
 CLEAR_SECONDS_MAX = 5.0
-IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_OPEN = 0x1, 0x2, 0x4, 0x8, 0x20
-IN_NONBLOCK, IN_CLOEXEC = 0o4000, 0o2000000
 
 
 class Contained:
@@ -53,6 +58,7 @@ class Contained:
 
     def __init__(self) -> None:
         self.config: dict[str, object] = {}
+        self.key, self.said, self.heard = b"", 0, 0
         self.inbox, self.outbox = bytearray(), bytearray()
         self.heartbeat, self.wall = init.timer(), init.timer()
         self.wake, self.waker = socket.socketpair()
@@ -68,7 +74,9 @@ class Contained:
 
     def say(self, kind: bytes, data: bytes | bytearray = b"") -> None:
         """Put one frame out; it leaves when the stream takes it, and nobody here waits for that."""
-        self.outbox += HEADER.pack(len(data), kind[0]) + data
+        frame = HEADER.pack(len(data), kind[0]) + data
+        self.outbox += frame + tag(self.key, INIT, self.said, frame)
+        self.said += 1
         self.push()
 
     def push(self) -> None:
@@ -89,11 +97,15 @@ class Contained:
             length, kind = HEADER.unpack_from(self.inbox)
             if length > FRAME_BYTES_MAX:
                 raise init.Ended("closed")
-            if len(self.inbox) < HEADER.size + length:
+            size = HEADER.size + length
+            if len(self.inbox) < size + TAG_BYTES:
                 return
-            body = bytes(self.inbox[HEADER.size : HEADER.size + length])
-            del self.inbox[: HEADER.size + length]
-            self.heed(bytes([kind]), body)
+            frame, shown = bytes(self.inbox[:size]), bytes(self.inbox[size : size + TAG_BYTES])
+            if shown != tag(self.key, GOVERNOR, self.heard, frame):
+                raise init.Ended("closed")
+            del self.inbox[: size + TAG_BYTES]
+            self.heard += 1
+            self.heed(bytes([kind]), frame[HEADER.size :])
 
     def heed(self, kind: bytes, body: bytes) -> None:
         """Do what the governor says; only *renew*, *go*, *begin* and what comes before them keep the lease."""
@@ -101,6 +113,7 @@ class Contained:
             if kind != b"C":
                 raise init.Ended("closed")
             self.config = json.loads(body)
+            self.key = bytes.fromhex(str(self.config.pop("key")))
         elif kind == b"F" and not self.parked:
             self.open(body.decode())
         elif kind == b"f" and self.writing >= 0:
@@ -173,21 +186,9 @@ class Contained:
                     os.chmod(folder, 0o555)  # noqa: S103 - read-only, for the subject alone lives here
                 except OSError:
                     pass  # a cluster owns its folders itself; the attestation says that this is lacking
-        self.arm()
+        self.watch, self.names = watch([(str(n), str(at)) for n, at in self.config["decoys"]])  # type: ignore[attr-defined]  # plain JSON again
         self.parked = True
         self.say(b"P", json.dumps(look() | {"decoys_watched": len(self.names)}).encode())
-
-    def arm(self) -> None:
-        """Watch each decoy; one that cannot be watched is missing from the count that the governor compares."""
-        decoys = [(str(name), str(target)) for name, target in self.config["decoys"]]  # type: ignore[attr-defined]  # plain JSON again
-        if not decoys:
-            return
-        self.watch = int(init.libc.inotify_init1(IN_NONBLOCK | IN_CLOEXEC))
-        mask = IN_OPEN | IN_ACCESS | IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE
-        for name, target in decoys if self.watch >= 0 else []:
-            number = int(init.libc.inotify_add_watch(self.watch, os.fsencode(target), mask))
-            if number >= 0:
-                self.names[number] = name
 
     # -- the subject
 
@@ -292,7 +293,7 @@ class Contained:
         while at < len(data):
             number, mask, _, length = struct.unpack_from("iIII", data, at)
             at += 16 + length
-            how = "written" if mask & (IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE) or number < 0 else "opened"
+            how = "written" if mask & IN_WRITTEN or number < 0 else "opened"
             for name in self.names.values() if number < 0 else [self.names[number]]:
                 self.say(b"Y", json.dumps([name, how]).encode())
 

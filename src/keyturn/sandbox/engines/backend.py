@@ -32,6 +32,7 @@ from keyturn.sandbox.port import Capabilities, Limits, Missing, Receipt, Runtime
 
 PARK_SECONDS_MAX = 30.0
 PIECE_BYTES = 32 * 1024
+KEY_BYTES = 32
 PAGE = 4096
 SPARE_BYTES = 1 << 20
 
@@ -161,20 +162,22 @@ class Contained:
 
     def _hold(self, order: Order, container: Container, stream: Stream) -> Held:
         limits, joined = order.spec.limits, order.spec.purpose == "answer"
+        key = secrets.token_bytes(KEY_BYTES)
         link = Link(
             stream,
+            key=key,
             joined=joined,
             diagnostics_max=limits.diagnostics_bytes_max,
             hands_out_max=limits.out_bytes,
         )
-        held = Held(order, container, link, Watched(0, ()), self.engine, self._forget)
+        held = Held(order, container, link, Watched(0, ()), self.engine, self._forget, key=key)
         self._live[order.name] = held
         return held
 
     def _lay_out(self, held: Held, files: list[tuple[str, bytes]]) -> None:
         """Say the config and the files, and wait until init says that everything lies there."""
         link = held.link
-        link.say(b"C", json.dumps(_config(held.order)).encode())
+        link.say(b"C", json.dumps(_config(held.order) | {"key": held.key.hex()}).encode())
         for target, data in files:
             link.say(b"F", target.encode())
             for at in range(0, len(data), PIECE_BYTES):

@@ -37,6 +37,7 @@ class Held:
     watched: Watched
     engine: Engine
     done: Callable[[str], None]
+    key: bytes = b""
     halted: bool = False
     closed: bool = False
     out_of_memory: bool = False

@@ -1,7 +1,7 @@
 """The governor's end of one attach stream: frames to and from `contained.py`, and the subject's streams as pipes.
 
-A thread moves bytes and takes words in, and never renews a lease: that is for whoever governs. A frame that is too long
-or unknown ends the link, and with it the container.
+A thread moves bytes and takes words in, and never renews a lease: that is for whoever governs. A frame that is
+too long, unknown or not init's own ends the link, and with it the container.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 
 from keyturn.core.errors import Unavailable
+from keyturn.sandbox.alone.surroundings import GOVERNOR, INIT, TAG_BYTES, tag
 from keyturn.sandbox.engines.port import Stream
 from keyturn.sandbox.port import DecoyOpened
 
@@ -32,8 +33,9 @@ ENTRIES_MAX = 1000
 class Link:
     """One attach stream. `hands_out_max` is the most that may come out of `/out` in all."""
 
-    def __init__(self, stream: Stream, *, joined: bool, diagnostics_max: int, hands_out_max: int) -> None:
+    def __init__(self, stream: Stream, *, key: bytes, joined: bool, diagnostics_max: int, hands_out_max: int) -> None:
         self._stream, self._diagnostics_max, self._left = stream, diagnostics_max, hands_out_max
+        self._key, self._said, self._heard = key, 0, 0
         self._lock, self._changed = threading.Lock(), threading.Condition()
         self._inbox = bytearray()
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -67,7 +69,10 @@ class Link:
             if self.silent:
                 return False
             try:
-                self._stream.send(HEADER.pack(len(data), kind[0]) + data)
+                frame = HEADER.pack(len(data), kind[0]) + data
+                key = b"" if kind == b"C" else self._key  # the first frame of all brings it
+                self._stream.send(frame + tag(key, GOVERNOR, self._said, frame))
+                self._said += 1
             except OSError:
                 self._end()
                 return False
@@ -184,11 +189,15 @@ class Link:
             length, kind = HEADER.unpack_from(self._inbox)
             if length > FRAME_BYTES_MAX:
                 raise ValueError("a frame is too long")
-            if len(self._inbox) < HEADER.size + length:
+            size = HEADER.size + length
+            if len(self._inbox) < size + TAG_BYTES:
                 return
-            body = bytes(self._inbox[HEADER.size : HEADER.size + length])
-            del self._inbox[: HEADER.size + length]
-            self._take(bytes([kind]), body)
+            frame, shown = bytes(self._inbox[:size]), bytes(self._inbox[size : size + TAG_BYTES])
+            if shown != tag(self._key, INIT, self._heard, frame):
+                raise ValueError("a frame is not init's own")
+            del self._inbox[: size + TAG_BYTES]
+            self._heard += 1
+            self._take(bytes([kind]), frame[HEADER.size :])
 
     def _take(self, kind: bytes, body: bytes) -> None:
         """One whole frame of init's."""
