@@ -14,8 +14,8 @@ import pytest
 
 from keyturn.app import specs
 from keyturn.core.errors import Unavailable
-from keyturn.sandbox import cell
 from keyturn.sandbox.bubblewrap import Bubblewrap
+from keyturn.sandbox.reuse import between
 from tests.attacks.reused import SEEN, Reused
 
 pytestmark = pytest.mark.root
@@ -384,7 +384,7 @@ def test_nobody_takes_inits_word_for_it(make: Make) -> None:
         undo = change(sandbox)
         try:
             with pytest.raises(Unavailable) as caught:
-                cell.clear(sandbox.cell)
+                between.clear(sandbox.cell)
             assert why in caught.value.message
         finally:
             undo()

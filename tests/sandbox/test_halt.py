@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import Unavailable
-from keyturn.sandbox import whereabouts
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.port import Limits
 from keyturn.sandbox.proof import Target, stop
+from keyturn.sandbox.traces import whereabouts
 from tests.sandbox.conftest import Inside, specification
 
 pytestmark = pytest.mark.root

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from keyturn.core.errors import Unavailable
-from keyturn.sandbox import whereabouts
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.cgroups import populated, processes, remove
 from keyturn.sandbox.port import Limits, Spec
-from keyturn.sandbox.whereabouts import BOOT_ID, FILE, NOWHERE, Whereabouts
+from keyturn.sandbox.traces import whereabouts
+from keyturn.sandbox.traces.whereabouts import BOOT_ID, FILE, NOWHERE, Whereabouts
 
 GOVERNOR = Path(__file__).parent / "governor.py"
 NAME = "keyturn-0123456789ab"

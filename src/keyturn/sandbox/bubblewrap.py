@@ -21,9 +21,9 @@ from pathlib import Path
 
 from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Tier
-from keyturn.sandbox import seccomp, whereabouts
+from keyturn.sandbox import seccomp
 from keyturn.sandbox.attest import Subject
-from keyturn.sandbox.cell import Cell, Ends, process_namespace, unproven_devices
+from keyturn.sandbox.cell import Cell, Ends, process_namespace
 from keyturn.sandbox.cgroups import Layout, Leaf, discover, populated, processes, remove
 from keyturn.sandbox.command import OWN_USERS, check, digest_of, init_config, launch_request, own_digest
 from keyturn.sandbox.decoys import Decoys
@@ -34,15 +34,10 @@ from keyturn.sandbox.port import Capabilities, Receipt, Runtime, Spec
 from keyturn.sandbox.proof import Target, exited, stop
 from keyturn.sandbox.running import BubblewrapParked
 from keyturn.sandbox.runtime import resolve
+from keyturn.sandbox.traces import whereabouts
+from keyturn.sandbox.traces.marks import Marks
 
 LAUNCHER_SECONDS_MAX = 1.0
-DEVICES_SHOWN = "devices"
-"""A mark in the run folder: the machine's boot, and the devices that sandboxes saw since."""
-
-UNPROVEN = "unproven"
-"""A mark in the run folder, holding the machine's boot: a stop was not proven, and no process outlives a boot."""
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 OUR_PROCESSES = 2
 """Init and the monitor outside, who count in the cgroup and not against the subject."""
 
@@ -52,6 +47,7 @@ class Bubblewrap:
 
     def __init__(self, run_root: Path, *, runtime_cache: Path) -> None:
         self.run_root = run_root.resolve()
+        self.marks = Marks(self.run_root)
         self.name = f"keyturn-{hashlib.sha256(os.fsencode(self.run_root)).hexdigest()[:12]}"
         self._cache = runtime_cache
         self._launcher = Launcher()
@@ -154,7 +150,7 @@ class Bubblewrap:
         self._live[name] = cell
         try:
             if spec.devices:
-                self._mark_devices(spec)
+                self.marks.show_devices(spec)
             held = "memory" in layout.controllers or "memory" in layout.v1
             config = json.dumps(init_config(spec, memory_held=held)).encode()
             ends.lease.send(b"C" + config)
@@ -253,10 +249,10 @@ class Bubblewrap:
             asked,
             alive,
             behind=lambda: self._behind(also),
-            unknown=self._unproven,
+            unknown=self.marks.devices,
         )
         receipt = stop(target, why)
-        self._remember(receipt, root)
+        self.marks.after(receipt, root)
         self._freezer.end()
         return receipt
 
@@ -272,40 +268,6 @@ class Bubblewrap:
         """What lives now."""
         return self._freezer.look()
 
-    def _remember(self, receipt: Receipt, root: Path | None) -> None:
-        """Without a cgroup, what was not proven once stays unproven until the machine has started anew."""
-        if root is None and receipt.state != "STOPPED":
-            with contextlib.suppress(OSError):  # the kill is done; whoever cannot write here looks again
-                (self.run_root / UNPROVEN).write_bytes(BOOT_ID.read_bytes())
-
-    def _unproven(self) -> tuple[str, ...]:
-        """The devices that any sandbox here saw since the machine started: no later halt proves more of them."""
-        mark = self.run_root / DEVICES_SHOWN
-        try:
-            boot, *names = mark.read_text().split("\n")
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            return (f"devices: which were shown cannot be read: {error.strerror}",)
-        return unproven_devices(names) if boot == BOOT_ID.read_text().strip() else ()
-
-    def _mark_devices(self, spec: Spec) -> None:
-        """Note, before it is launched, what devices a sandbox will see."""
-        mark, boot = self.run_root / DEVICES_SHOWN, BOOT_ID.read_text().strip()
-        before = mark.read_text().split("\n") if mark.is_file() else []
-        known = before[1:] if before[:1] == [boot] else []
-        mark.write_text("\n".join([boot, *sorted({*known, *spec.devices})]))
-
-    def _traces(self) -> bool:
-        """Whether anything may still live that no cgroup would show."""
-        if not self.run_root.is_dir():
-            return False
-        mark = self.run_root / UNPROVEN
-        if mark.is_file() and mark.read_bytes() != BOOT_ID.read_bytes():
-            with contextlib.suppress(OSError):  # on a disk that takes nothing it stays a trace, which is doubt
-                mark.unlink()
-        return any(not child.name.startswith(whereabouts.FILE) for child in self.run_root.iterdir())
-
     def sweep(self, also: Callable[[], None] = lambda: None) -> Receipt:
         """Kill and receipt what an earlier governor left behind, in whatever session; only before the first launch."""
         invariant(not self._live, "a sweep comes before the first launch")
@@ -313,7 +275,9 @@ class Bubblewrap:
         others = known.others(layout.root)
         places = others if layout.root is None else (layout.root, *others)
         inits = tuple(fd for pid in whereabouts.living(places) if (fd := _pidfd(pid)) is not None)
-        blind = layout.root is None and self._traces() and (not known.places or whereabouts.NOWHERE in known.places)
+        blind = (
+            layout.root is None and self.marks.traces() and (not known.places or whereabouts.NOWHERE in known.places)
+        )
         target = Target(
             scope="what an earlier governor left in our own cgroup",
             kill=lambda: whereabouts.kill(others) & self._kill_all(),
@@ -321,10 +285,10 @@ class Bubblewrap:
             populated=None if blind else lambda: any(populated(place) for place in places),
             processes=lambda: whereabouts.living(places),
             behind=lambda: self._behind(also),
-            unknown=self._unproven,
+            unknown=self.marks.devices,
         )
         receipt = stop(target, "start")
-        self._remember(receipt, layout.root)
+        self.marks.after(receipt, layout.root)
         self._freezer.end()  # an earlier governor may have died while all was held still
         self._tidy(layout)
         whereabouts.forget(self.run_root, others)
@@ -353,7 +317,7 @@ class Bubblewrap:
         if self._layout is not None:
             for place in [place for place in (self._layout.root, *self._layout.v1.values()) if place is not None]:
                 remove(place)
-            if not (self.run_root / UNPROVEN).exists():
+            if not self.marks.unproven:
                 whereabouts.leave(self.run_root, self.name, self._layout.root)
             self._layout = None
 

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Tier
 from keyturn.sandbox.attest import Subject, attest
-from keyturn.sandbox.cell import READ_BYTES, Cell, can_act, clear, lives, may_serve, restart, standing
+from keyturn.sandbox.cell import READ_BYTES, Cell, can_act, lives
 from keyturn.sandbox.collect import collect
 from keyturn.sandbox.command import INIT_SPARE_MS
 from keyturn.sandbox.freezing.clock import subject_time
 from keyturn.sandbox.port import CLAIM, Attestation, Collected, DecoyOpened, Exit, Reason, Receipt
+from keyturn.sandbox.reuse.between import clear, may_serve, restart, standing
 
 
 class BubblewrapParked:

@@ -16,19 +16,22 @@ import posixpath
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from keyturn.core.errors import KeyturnError, MalformedInput, Unavailable, invariant
+from keyturn.core.errors import Conflict, KeyturnError, MalformedInput, Unavailable, invariant
 from keyturn.core.terms import Digest, Instant, Json, Tier
 from keyturn.sandbox import seccomp
-from keyturn.sandbox.command import ALONE, OWN_USERS, SHM_BYTES, check, init_config
+from keyturn.sandbox.attest import SHM_BYTES
+from keyturn.sandbox.command import ALONE, OWN_USERS, check, digest_of, init_config
 from keyturn.sandbox.engines.held import Held, HeldParked
 from keyturn.sandbox.engines.link import Link
 from keyturn.sandbox.engines.port import Container, Engine, Order, Place, Stream
 from keyturn.sandbox.engines.profile import spare_init
 from keyturn.sandbox.engines.proof import Watched, prove
+from keyturn.sandbox.freezing import held as freezing
 from keyturn.sandbox.port import Capabilities, Limits, Missing, Receipt, Runtime, Spec
+from keyturn.sandbox.proof import boottime
 
 PARK_SECONDS_MAX = 30.0
 PIECE_BYTES = 32 * 1024
@@ -138,6 +141,16 @@ class Contained:
             return Capabilities(Tier.T0, kernel, seen.weaker, missing)
         return Capabilities(seen.tier, kernel, seen.weaker)
 
+    def profile(self) -> dict[str, str]:
+        """What every container here is made of: the engine, its image, the filter, our own programs."""
+        return {
+            "engine": self.engine.scope,
+            "runtime": "gVisor" if self.engine.gvisor else "the kernel of its machine",
+            "image": self._digest,
+            "filter": digest_of(seccomp.for_this_machine()),
+            "profile": digest_of("\0".join(command("profile")).encode()),
+        }
+
     # -- launching
 
     def prepare(self, spec: Spec) -> HeldParked:
@@ -199,7 +212,34 @@ class Contained:
 
     # -- stopping
 
-    def halt_all(self, why: str) -> Receipt:
+    def may_kill(self) -> str:
+        """Why nothing could be killed now: the engine itself does it, so it must answer."""
+        try:
+            self.engine.ready()
+        except Unavailable as fault:
+            return f"the engine does not answer: {fault.message}"
+        return ""
+
+    def freeze(self, seconds: float) -> freezing.Held:
+        """Nothing: a paused container's lease runs on, so it could only be let go on to its end."""
+        why = f"containers of {self.engine.scope} cannot be held still and go on afterwards; they can be halted"
+        now = Instant(time.time_ns() // 1_000_000)
+        return freezing.Held("nothing", now, None, len(self._live), 0, "NOT HELD", (why,))
+
+    def thaw(self) -> None:
+        """Nothing: nothing was held still."""
+        raise Conflict("nothing is held still", help="`keyturn status`")
+
+    def look(self) -> tuple[freezing.Look, ...]:
+        """What lives now, as far as we know without the engine; it counts nothing for us."""
+        live = list(self._live.items())
+        return tuple(
+            freezing.Look(name, one.order.spec.purpose, one.order.spec.waits, still=False, processes=1, cpu_seconds=None,
+                          memory_bytes=None, age_seconds=round(boottime() - one.made_at, 3))
+            for name, one in live
+        )  # fmt: skip  # one container a row
+
+    def halt_all(self, why: str, also: Callable[[], None] = lambda: None) -> Receipt:
         """Stop every live container, and whatever else bears our label, from any thread."""
         self._halts += 1
         live = list(self._live.values())
@@ -210,22 +250,22 @@ class Contained:
         def cut() -> None:
             for held in live:
                 held.cut()
+            also()
 
         scope = f"{len(live)} containers of this governor, on {self.engine.scope}"
         return prove(pairs, scope, why, cut=cut, seconds=self.engine.proof_seconds)
 
-    def sweep(self) -> Receipt:
+    def sweep(self, also: Callable[[], None] = lambda: None) -> Receipt:
         """Kill and receipt what an earlier governor left behind, by its label; only before the first launch."""
         invariant(not self._live, "a sweep comes before the first launch")
         scope = f"what an earlier governor left, by its label, on {self.engine.scope}"
         try:
             left = self.engine.left(self._tag)
         except Unavailable as error:
+            also()
             return _unproven(scope, f"engine: {error.message}")
         alive = [one for one in left if not _is_over(one)]
-        receipt = prove(
-            [(one, None) for one in alive], scope, "start", cut=lambda: None, seconds=self.engine.proof_seconds
-        )
+        receipt = prove([(one, None) for one in alive], scope, "start", cut=also, seconds=self.engine.proof_seconds)
         if receipt.state == "STOPPED":
             for one in left:
                 with contextlib.suppress(Unavailable):  # what is dead and stays is found again

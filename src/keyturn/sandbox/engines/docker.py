@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyturn.core.errors import Unavailable
 from keyturn.core.terms import Json
-from keyturn.sandbox.command import SHM_BYTES
+from keyturn.sandbox.attest import SHM_BYTES
 from keyturn.sandbox.engines.port import GOVERNOR, RUN, Container, Effective, Look, Order, Stream
 from keyturn.sandbox.engines.profile import profile
 

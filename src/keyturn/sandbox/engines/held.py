@@ -9,7 +9,7 @@ import contextlib
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keyturn.core.errors import Unavailable, invariant
 from keyturn.core.terms import Json, Tier
@@ -42,6 +42,7 @@ class Held:
     closed: bool = False
     out_of_memory: bool = False
     receipt: Receipt | None = None
+    made_at: float = field(default_factory=boottime)
 
     def tick(self) -> bool:
         """Renew the lease; False once there is nothing left to wait for."""
@@ -303,14 +304,6 @@ class HeldRunning:
         listed = [(name, os.stat_result((mode, 0, 0, links, 0, 0, size, 0, 0, 0)))
                   for name, (mode, links, size), _ in self._link.entries]  # fmt: skip  # one row per entry
         return sort_out(listed[:ENTRIES_MAX], copy, declared, also, whole=len(listed) <= ENTRIES_MAX)
-
-    def freeze(self) -> None:
-        """Hold the subject still; raises `Unavailable` where the engine cannot."""
-        self._held.container.freeze(still=True)
-
-    def thaw(self) -> None:
-        """Let it run on."""
-        self._held.container.freeze(still=False)
 
     def kill(self) -> None:
         """Have it killed and do not wait."""
