@@ -94,9 +94,6 @@ class Bundle:
     def kill(self) -> None:
         subprocess.run([*self._runtime, "kill", self.number, "KILL"], capture_output=True, check=False)
 
-    def freeze(self, *, still: bool) -> None:
-        subprocess.run([*self._runtime, "pause" if still else "resume", self.number], check=True)
-
     def remove(self) -> None:
         subprocess.run([*self._runtime, "delete", "-force", self.number], capture_output=True, check=False)
 

@@ -232,12 +232,11 @@ class Contained:
 
     def look(self) -> tuple[freezing.Look, ...]:
         """What lives now, as far as we know without the engine; it counts nothing for us."""
-        live = list(self._live.items())
-        return tuple(
-            freezing.Look(name, one.order.spec.purpose, one.order.spec.waits, still=False, processes=1, cpu_seconds=None,
-                          memory_bytes=None, age_seconds=round(boottime() - one.made_at, 3))
-            for name, one in live
-        )  # fmt: skip  # one container a row
+        looks = []
+        for name, one in list(self._live.items()):
+            spec, age = one.order.spec, round(boottime() - one.made_at, 3)
+            looks.append(freezing.Look(name, spec.purpose, spec.waits, False, 1, None, None, age))
+        return tuple(looks)
 
     def halt_all(self, why: str, also: Callable[[], None] = lambda: None) -> Receipt:
         """Stop every live container, and whatever else bears our label, from any thread."""

@@ -275,11 +275,6 @@ class DockerContainer:
             if not (isinstance(error.__cause__, APIError) and error.__cause__.status_code == 409):
                 raise
 
-    def freeze(self, *, still: bool) -> None:
-        """Pause it, or let it run on."""
-        with asked("pause a container"):
-            (self._engine.api().pause if still else self._engine.api().unpause)(self.number)
-
     def remove(self) -> None:
         """Have the engine forget it."""
         with asked("remove a container"):

@@ -302,10 +302,6 @@ class Pod:
                 self.number, self._engine.namespace, grace_period_seconds=GRACE_SECONDS, _request_timeout=SECONDS_MAX
             )
 
-    def freeze(self, *, still: bool) -> None:
-        """A cluster cannot; always raises `Unavailable`."""
-        raise Unavailable("a pod cannot be held still", help="halt it, or run on docker or bubblewrap")
-
     def remove(self) -> None:
         """Take the finalizer away, after which the API forgets it."""
         with asked("release a pod"):

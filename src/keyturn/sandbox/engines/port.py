@@ -114,10 +114,6 @@ class Container(Protocol):
         """A second question after `look` said that it has ended; empty when the answer agrees, else what it was."""
         ...
 
-    def freeze(self, *, still: bool) -> None:
-        """Hold every process still, or let them run on."""
-        ...
-
     def remove(self) -> None:
         """Have the engine forget it; only once its end was seen."""
         ...
