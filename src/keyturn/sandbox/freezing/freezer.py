@@ -72,6 +72,13 @@ class Freezer:
         with self._gate:
             self._until = start + seconds
         CLOCK.stop()
+        try:
+            return self._hold(root, ends, seconds, start, requested)
+        except BaseException:
+            self._open(root)  # whoever asked hears of a fault, and nobody would let go of what was held
+            raise
+
+    def _hold(self, root: Path | None, ends: int, seconds: float, start: float, requested: Instant) -> Held:
         unknown = [] if self._launched() else ["a sandbox is still being built"]
         cells = [cell for cell in self._cells() if not cell.closed]
         unknown += self._announce(cells, int((start + seconds - boottime()) * 1000))
