@@ -21,6 +21,7 @@ from keyturn.core.events import Document
 REQUEST_BYTES_MAX = 4096
 ANSWER_SECONDS = 20.0
 KNOCK_SECONDS = 1.0
+HEARD_SECONDS = 2.0
 HEARD = b"\n"
 """What a door says at once to whoever asks for a halt, before the receipt; to a reader of JSON it is nothing."""
 
@@ -133,6 +134,7 @@ def knock(
                 door.connect(name)
             door.sendall(json.dumps({**(more or {}), "do": do, "by": by, "reason": reason}).encode())
             if do == "halt":
+                door.settimeout(HEARD_SECONDS)
                 door.recv(1, socket.MSG_PEEK)  # a governor that hangs does not even say that it heard
             door.settimeout(ANSWER_SECONDS)
             answer = json.loads(_all(door))
