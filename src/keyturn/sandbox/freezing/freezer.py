@@ -62,16 +62,23 @@ class Freezer:
             return self._freeze(seconds)
 
     def _freeze(self, seconds: float) -> Held:
-        start, requested = boottime(), Instant(time.time_ns() // 1_000_000)
+        start, requested_at = boottime(), Instant(time.time_ns() // 1_000_000)
         root, ends = self._root(), self._ends
         if self._until is not None:
             raise Conflict("everything is held still already", help="let it go on first, or halt")
         if root is None and self._cells():
             why = "there is no cgroup of ours, so nothing can be held still"
-            return Held("nothing", requested, None, len(self._cells()), 0, "NOT HELD", (why,))
+            return Held("nothing", requested_at, None, len(self._cells()), 0, "NOT HELD", (why,))
         with self._gate:
             self._until = start + seconds
         CLOCK.stop()
+        try:
+            return self._hold(root, ends, seconds, start, requested_at)
+        except BaseException:
+            self._open(root)  # whoever asked hears of a fault, and nobody would let go of what was held
+            raise
+
+    def _hold(self, root: Path | None, ends: int, seconds: float, start: float, requested_at: Instant) -> Held:
         unknown = [] if self._launched() else ["a sandbox is still being built"]
         cells = [cell for cell in self._cells() if not cell.closed]
         unknown += self._announce(cells, int((start + seconds - boottime()) * 1000))
@@ -85,7 +92,7 @@ class Freezer:
         alive = len(processes(root)) if root is not None else 0
         scope = f"{len(cells)} sandboxes of this governor"
         state = "UNPROVEN" if unknown else "HELD"
-        return Held(scope, requested, took, len(cells), alive, state, tuple(unknown))  # type: ignore[arg-type]  # one of two
+        return Held(scope, requested_at, took, len(cells), alive, state, tuple(unknown))  # type: ignore[arg-type]  # one of two
 
     def _launched(self) -> bool:
         """Whether whatever was being built is built now."""
