@@ -165,6 +165,7 @@ def test_in_a_container_the_cgroups_are_the_engines() -> None:
     here = system(systems.DEBIAN_12, container="podman", systemd=False)
     [remedy] = remedies(facts(here=here, tier=Tier.T1, lacking=("cgroup",)))
     assert (remedy.commands, "virtual machine" in remedy.note) == ((), True)
+    assert remedies(ordinary("cgroup", here=here))[0].commands == ('sudo "$(command -v keyturn)" run',)
 
 
 @pytest.mark.parametrize(("release", "told"), [("5.10.0-30-amd64", True), ("5.13.0", True), ("5.14.0", False)])

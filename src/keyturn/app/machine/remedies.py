@@ -206,8 +206,8 @@ def _no_cgroup(facts: Facts) -> Remedy:
         note = f"this kernel ({facts.system.release}) has no cgroup.kill; 5.14 or later has"
         return Remedy("a cgroup that can be killed as a whole", why, (), note)
     if facts.system.container:
-        note = "inside a container the cgroups are the engine's: run the governor on the host, or on a virtual machine"
-        return Remedy("a cgroup of our own", why, (), note)
+        note = "inside a container the cgroups may be the engine's: then run on the host, or on a virtual machine"
+        return Remedy("a cgroup of our own", why, () if facts.root else (SUPERUSER,), note)
     if facts.system.wsl and not facts.system.systemd:
         commands = ("printf '[boot]\\nsystemd=true\\n' | sudo tee -a /etc/wsl.conf", "wsl.exe --shutdown", DELEGATE)
         return Remedy("a cgroup of our own", why, commands, "the second command from Windows; then open WSL again")
