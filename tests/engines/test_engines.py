@@ -16,8 +16,8 @@ from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.sandbox import open_backend, seccomp
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.command import ALONE
-from keyturn.sandbox.engines.backend import Contained, command, require_digest
-from keyturn.sandbox.engines.choice import Choice
+from keyturn.sandbox.engines.backend import Contained, command
+from keyturn.sandbox.engines.choice import Choice, require_digest
 from keyturn.sandbox.engines.docker import Docker
 from keyturn.sandbox.engines.port import Order, Place
 from keyturn.sandbox.engines.profile import ARCHITECTURES, profile, spare_init
