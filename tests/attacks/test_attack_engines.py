@@ -90,7 +90,7 @@ def test_an_engine_that_says_ended_while_its_process_lives_here_is_not_believed(
 ) -> None:
     on_docker.engine.proof_seconds = 0.5
     running = started(on_docker, lease_seconds=60)
-    held = running._held  # type: ignore[attr-defined]
+    held = running._held
     monkeypatch.setattr(type(held), "cut", lambda _: None)  # or it would die of the end of its stream
     docker.says_gone = True
     pid = pid_of(docker)
@@ -150,7 +150,7 @@ def test_the_word_of_a_node_that_is_not_ready_proves_nothing(cluster: ClusterSer
 def test_a_stream_that_closes_ends_everything_in_the_container(docker: DockerServer, on_docker: Contained) -> None:
     running = started(on_docker, lease_seconds=60)
     pid = pid_of(docker)
-    running._link.cut()  # type: ignore[attr-defined]
+    running._link.cut()
     assert eventually(lambda: not lives(pid))
     end = running.wait()
     assert (end.reason, end.clean) == ("lost", False)
@@ -272,7 +272,7 @@ def test_what_docker_applied_otherwise_is_attested_as_a_problem(
 ) -> None:
     parked = on_docker.prepare(spec(on_docker))
     assert parked.attest().problems == ()
-    docker.change, expected = DOCKER_CHANGES[name][0], DOCKER_CHANGES[name][1]  # type: ignore[assignment]
+    docker.change, expected = DOCKER_CHANGES[name][0], DOCKER_CHANGES[name][1]
     problems = parked.attest().problems
     docker.change = lambda told: None
     assert any(expected in each for each in problems), problems
@@ -324,7 +324,7 @@ POD_CHANGES: dict[str, tuple[Change, str]] = {
 def test_what_a_hook_changed_on_the_way_in_is_attested_as_a_problem(
     cluster: ClusterServer, on_cluster: Contained, name: str
 ) -> None:
-    cluster.admit, expected = POD_CHANGES[name][0], POD_CHANGES[name][1]  # type: ignore[assignment]
+    cluster.admit, expected = POD_CHANGES[name][0], POD_CHANGES[name][1]
     parked = on_cluster.prepare(spec(on_cluster))
     problems = parked.attest().problems
     assert any(expected in each for each in problems), problems
@@ -505,7 +505,7 @@ def test_a_name_or_kind_of_the_subjects_choosing_is_judged_as_everywhere(on_dock
         ("pipe", (0o010644, 1, 0)),
         ("ok", (0o100644, 1, 2)),
     ]
-    running._link.entries += [(name, status, b"aa") for name, status in rows]  # type: ignore[attr-defined]
+    running._link.entries += [(name, status, b"aa") for name, status in rows]
     found = running.collect(tuple((name, 9) for name, _ in rows))
     running.close()
     assert dict(found.files) == {"ok": b"aa"}

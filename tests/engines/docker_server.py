@@ -120,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         wanted = json.loads(query.get("filters", "{}"))
         found = []
         for number, room in self.server.rooms.items():
-            config: Told = room.details["config"]  # type: ignore[assignment]
+            config: Told = room.details["config"]
             labels = [f"{name}={value}" for name, value in config["Labels"].items()]
             if set(wanted.get("label", [])) <= set(labels) and number in wanted.get("id", [number]):
                 found.append({"Id": number, "Labels": config["Labels"], "State": self.state(room)["Status"]})

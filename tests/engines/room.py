@@ -163,7 +163,7 @@ class Room:
 def eventually(true: object, seconds: float = 10.0) -> bool:
     """Whether something comes true within a few seconds."""
     until = time.monotonic() + seconds
-    while not true():  # type: ignore[operator]
+    while not true():
         if time.monotonic() > until:
             return False
         time.sleep(0.01)

@@ -16,13 +16,14 @@ from keyturn.core.errors import MalformedInput, Unavailable
 from keyturn.sandbox import open_backend, seccomp
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.command import ALONE
-from keyturn.sandbox.engines.backend import Contained, command, require_digest
-from keyturn.sandbox.engines.choice import Choice
+from keyturn.sandbox.engines.backend import Contained, command
+from keyturn.sandbox.engines.choice import Choice, require_digest
 from keyturn.sandbox.engines.docker import Docker
 from keyturn.sandbox.engines.port import Order, Place
 from keyturn.sandbox.engines.profile import ARCHITECTURES, profile, spare_init
 from keyturn.sandbox.engines.required import compare
 from keyturn.sandbox.port import Decoy, Mount, Runtime, Spec
+from tests.engines.docker_server import DockerServer
 from tests.engines.room import DIGEST, IMAGE
 
 SPEC = Spec("improve", ("python",), Runtime("python", "python3", (), (), require_digest(IMAGE)))
@@ -152,3 +153,17 @@ def test_our_init_is_small_enough_to_travel_in_a_command() -> None:
 
 def machine_is_known() -> bool:
     return platform.machine() in ARCHITECTURES
+
+
+def test_the_doctor_looks_at_the_engine_that_the_project_names(tmp_path: Path) -> None:
+    from keyturn.app.machine import doctor
+
+    server = DockerServer(tmp_path)
+    text = f'[sandbox]\nengine = "docker"\nimage = "{IMAGE}"\nsocket = "{server.address}"\n'
+    (tmp_path / "operation.toml").write_text(text)
+    found = doctor(tmp_path)
+    server.stop()
+    assert found.tier == "T1"
+    assert any(row.name == "docker" and row.what == "fake" for row in found.rows)
+    assert any(each.startswith("kernel: the container shares") for each in found.weaker)
+    assert server.rooms == {}, "the probe was removed"

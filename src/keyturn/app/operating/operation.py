@@ -13,8 +13,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from keyturn.core.errors import MalformedInput
 from keyturn.core.policy_contradictions import Problem
-from keyturn.sandbox.engines.backend import require_digest
-from keyturn.sandbox.engines.choice import BUBBLEWRAP, KEYS, Choice
+from keyturn.sandbox.engines.choice import BUBBLEWRAP, KEYS, Choice, require_digest
 
 FILE = "operation.toml"
 TAKEOVER_SECONDS = 15

@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from keyturn.core.errors import Conflict, KeyturnError, MalformedInput, Unavailable, invariant
-from keyturn.core.terms import Digest, Instant, Json, Tier
+from keyturn.core.terms import Instant, Json, Tier
 from keyturn.sandbox import seccomp
 from keyturn.sandbox.attest import SHM_BYTES
 from keyturn.sandbox.command import ALONE, OWN_USERS, check, digest_of, init_config
+from keyturn.sandbox.engines.choice import require_digest
 from keyturn.sandbox.engines.held import Held, HeldParked
 from keyturn.sandbox.engines.link import Link
 from keyturn.sandbox.engines.port import Container, Engine, Order, Place, Stream
@@ -65,16 +66,6 @@ def command(name: str) -> tuple[str, ...]:
     """The first process of a container: Python of the image's, on our init."""
     files = [word for file in ALONE_FILES for word in (file.removesuffix(".py"), (ALONE / file).read_text())]
     return ("python3", "-I", "-S", "-c", BOOT, name, *files)
-
-
-def require_digest(image: str) -> Digest:
-    """The digest by which an image is named; raises `MalformedInput` for one that is named by a tag alone."""
-    _, _, digest = image.partition("@")
-    known = digest.startswith("sha256:") and len(digest) == 71 and set(digest[7:]) <= set("0123456789abcdef")
-    if not known:
-        help = 'write image = "registry/name@sha256:…": a tag may mean something else tomorrow'
-        raise MalformedInput(f"the image `{image:.120}` is not named by its digest", help=help)
-    return Digest(digest)
 
 
 class Contained:
