@@ -91,3 +91,12 @@ def test_nothing_is_launched_for_a_drill_while_a_halt_stands(founder: Path, tmp_
         made.project.drill(by="person:ada")
     code, body = drill(made.project.root)
     assert (code, body["exit_code"]) == (5, 5)
+
+
+def test_a_drill_does_not_wait_for_a_thaw(founder: Path, tmp_path: Path) -> None:
+    """Its launch would wait until people let everything go on, and whoever asked would wait with it."""
+    made = play(tmp_path, founder)
+    made.project.freeze(by="person:ada", reason="to look", minutes=1)
+    code, body = drill(made.project.root)
+    assert (code, body["exit_code"]) == (5, 5)
+    assert "held still" in str(body["error"])

@@ -19,7 +19,7 @@ from keyturn.core.policy import Policy
 from keyturn.core.state import State
 from keyturn.core.terms import Instant
 from keyturn.flow.control import COPY, DRILL, Ask
-from keyturn.flow.ports import Interrupted
+from keyturn.flow.ports import HeldStill, Interrupted
 
 if TYPE_CHECKING:
     from keyturn.app.project import Project
@@ -61,6 +61,8 @@ class Asks:
                 self.sealed.copies.admit(connection, permit, lease_seconds=self.lease_seconds)
         except Interrupted as halted:
             raise Conflict("a halt stands", help="`keyturn status`") from halted
+        except HeldStill as still:
+            raise Conflict("everything is held still", help="`keyturn thaw` first") from still
 
     def revoked(self) -> Collection[str]:
         """The permits that were ended, as the log says now."""

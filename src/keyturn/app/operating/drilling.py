@@ -20,7 +20,7 @@ from keyturn.core.lawful.halting import OK
 from keyturn.core.policy import Policy
 from keyturn.core.terms import Json
 from keyturn.flow.log import Log
-from keyturn.flow.ports import Interrupted
+from keyturn.flow.ports import HeldStill, Interrupted
 from keyturn.sandbox.port import Receipt, Running
 
 DAEMONS = 20
@@ -62,14 +62,16 @@ def drill(sealed: Sealed, latch: FileLatch, policy: Policy) -> Drilled:
     """
     if latch.reason() is not None:
         raise Conflict("a halt stands, so nothing is launched, not even a drill", help="`keyturn status`")
+    if latch.frozen() is not None:  # the launch would wait for the thaw, and with it whoever asked
+        raise Conflict("everything is held still", help="`keyturn thaw` first")
     parked = sealed.backend.prepare(specs.drill(sealed.runtime(policy.subject.runtime), daemons=DAEMONS))
     try:
         problems = parked.attest().problems
         with latch.guard():
             running = parked.go()
-    except Interrupted as halted:
+    except (Interrupted, HeldStill) as stopped:
         parked.close()
-        raise Conflict("a halt came before the drill began", help="`keyturn status`") from halted
+        raise Conflict("a halt or a freeze came before the drill began", help="`keyturn status`") from stopped
     except BaseException:
         parked.close()
         raise
