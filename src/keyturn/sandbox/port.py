@@ -230,9 +230,8 @@ class Collected:
 class Receipt:
     """The proof of a stop. STOPPED only when init's exit and `populated 0` were both seen; all else is UNPROVEN.
 
-    Of a container both are its engine's word, and containers are counted. `requested_at` is a moment; the other times
-    are milliseconds since the request on a clock that suspension does not stop, None where it was not seen. `unknown`
-    says what is still not known.
+    Of a container both are its engine's word. `requested_at` is a moment; the other times, None where not seen, are
+    milliseconds since the request on a clock that suspension does not stop. `unknown` says what is still not known.
     """
 
     scope: str
