@@ -156,7 +156,7 @@ def machine_is_known() -> bool:
 
 
 def test_the_doctor_looks_at_the_engine_that_the_project_names(tmp_path: Path) -> None:
-    from keyturn.app.machine import doctor
+    from keyturn.app.machine.doctor import doctor
 
     server = DockerServer(tmp_path)
     text = f'[sandbox]\nengine = "docker"\nimage = "{IMAGE}"\nsocket = "{server.address}"\n'

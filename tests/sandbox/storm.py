@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from keyturn.core.errors import Unavailable
+from keyturn.core.errors import Conflict, Unavailable
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.port import Limits, Receipt, Runtime, Spec
 from keyturn.sandbox.running import BubblewrapParked, BubblewrapRunning
@@ -30,6 +30,7 @@ from tests.sandbox.nursery import SUBJECT, Nursery, Order, nursery
 LIMITS = Limits(memory_bytes=256 << 20, processes_max=64, wall_seconds=60, out_bytes=1 << 20, tmp_bytes=1 << 20)
 One = BubblewrapParked | BubblewrapRunning
 States = Counter[str]
+FREEZE_SECONDS = 5.0
 
 
 class Broken(AssertionError):
@@ -148,12 +149,22 @@ class Storm:
         chosen = [one for one in (self.chosen() for _ in range(self.dice.choice([1, 1, 2, 3]))) if one is not None]
         if not chosen:
             return
-        frozen = self.dice.random() < 0.3 and isinstance(chosen[0], BubblewrapRunning)
-        self.steps.append(f"halt {[one.id for one in chosen]}{', the first frozen' if frozen else ''}")
+        frozen = self.dice.random() < 0.3
+        self.steps.append(f"halt {[one.id for one in chosen]}{', all held still' if frozen else ''}")
         if frozen:
-            chosen[0].freeze()  # type: ignore[union-attr]  # it runs, or it would not be frozen
+            self.backend.freeze(FREEZE_SECONDS)
         self.look()
         self.together([lambda one=one: self.judge(one.halt("storm"), [one.id]) for one in chosen])  # type: ignore[misc]  # bound at once by its default
+        if frozen:
+            self.thaw()
+
+    def thaw(self) -> None:
+        """Let everything go on; where that is refused, only a halt is left, as its caller is told."""
+        try:
+            self.backend.thaw()
+        except (Conflict, Unavailable) as refused:
+            self.steps.append(f"the thaw is refused: {refused.message}")
+            self.judge(self.backend.halt_all("storm"), list(self.there))
 
     def halt_all(self) -> None:
         """Everything, from several threads, sometimes while a sandbox is being built."""
@@ -247,12 +258,11 @@ class Storm:
             process.wait()
 
     def freeze_and_thaw(self) -> None:
-        one = self.chosen()
-        if isinstance(one, BubblewrapRunning):
-            self.steps.append(f"freeze {one.id} and thaw it")
-            one.freeze()
-            time.sleep(self.dice.uniform(0, 0.003))
-            one.thaw()
+        """Hold everything still for a moment; nobody may have been let go on who was not held."""
+        held = self.backend.freeze(FREEZE_SECONDS)
+        self.steps.append(f"freeze everything: {held.state}; and thaw it")
+        time.sleep(self.dice.uniform(0, 0.003))
+        self.thaw()
 
     def wait_for_one(self) -> None:
         one = self.chosen()

@@ -1,6 +1,6 @@
 """What is done in sealed runs: one trial, with a seat for every member.
 
-It carries out and reports; it decides no verdict.
+It carries out and reports, and never decides a verdict.
 """
 
 from __future__ import annotations
