@@ -64,10 +64,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Decoy:
-    """A disposable file that a subject has no reason to touch: opening or writing it is reported.
-
-    It is writable, because a write that the mount refuses raises no event that anyone outside could see.
-    """
+    """A file to be touched by nobody, which is reported; writable, because a write that is refused raises no event."""
 
     name: str
     target: str
@@ -166,8 +163,7 @@ class Attestation:
 
     `facts` carries no process id, inode or path of this machine: two runs of one configuration are equal.
     `rows` are all comparisons, and `problems` those where the effective is less than the required: the caller must
-    refuse unless empty.
-    `weaker` names what the tier lacks, which is no problem by itself: the policy compares tiers.
+    refuse unless empty. `weaker` names what the tier lacks, which is no problem by itself: the policy compares tiers.
     """
 
     tier: Tier
@@ -296,9 +292,9 @@ class Running(Protocol):
         """
 
     def collect(self, declared: tuple[tuple[str, int], ...], also: tuple[tuple[str, int], ...] = (CLAIM,)) -> Collected:
-        """Copy the declared files (name, greatest size) out of `/out`; those in `also` may be absent.
+        """Copy the declared files (name, size at most) out of `/out`, but for those `also` named that are absent.
 
-        Only after the sandbox is seen to be empty; raises `Unavailable` before that.
+        Only once the sandbox is seen to be empty; else raises `Unavailable`.
         """
 
     def kill(self) -> None:

@@ -71,15 +71,15 @@ def spare_backend(root: Path | None = None) -> Iterator[Backend]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _choice(root: Path | None) -> Choice | None:
-    """The engine that the operator of this project chose; none where there is no project."""
+def _choice(root: Path | None) -> Choice:
+    """The engine that the operator chose for this project, or for the folder that is named where there is none."""
     from keyturn.app.operating import operation
     from keyturn.app.project import open_project
 
     try:
         place = open_project(root).root
     except KeyturnError:
-        return None
+        place = root or Path.cwd()
     return operation.read(place).sandbox
 
 
