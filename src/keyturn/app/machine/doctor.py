@@ -100,7 +100,7 @@ def doctor(root: Path | None) -> Doctor:
         seen = backend.capabilities()
         check = _check(backend, seconds)
     here = bounded(found.gather(seen), check)
-    rows = (_system(here), _python(), _account(), project)
+    rows = (_system(here), _python(), _account(), project, *_engine(seen), *_drill(state))
     return Doctor(here.tier, tiers(here), rows, remedies(here), seen.weaker, check, here)
 
 
@@ -124,6 +124,19 @@ def _system(here: found.Facts) -> Row:
     named = here.system.name or here.system.id or here.system.kernel
     inside = f", as it seems in a container ({here.system.container})" if here.system.container else ""
     return Row("system", True, f"{named}, Linux {here.system.release}{inside}, {here.bubblewrap or 'no bubblewrap'}")
+
+
+def _engine(seen: Capabilities) -> list[Row]:
+    """What the engine that the operator chose said of itself; nothing where sandboxes are our own."""
+    return [Row(name, True, str(value)) for name, value in seen.kernel.items()] if "engine" in seen.kernel else []
+
+
+def _drill(state: State) -> list[Row]:
+    """How the last drill of a halt went in this project, if it had one."""
+    if state.drill is None:
+        return []
+    said = str(state.drill.receipt.get("state"))
+    return [Row("drill", said == "STOPPED", f"the last drill of a halt was {said}", "`keyturn halt --drill`")]
 
 
 def _python() -> Row:

@@ -39,8 +39,12 @@ def _why_not(facts: Facts) -> str:
 
 
 def _engines(facts: Facts) -> Given:
-    """T3 needs a container daemon that can run gVisor, and a backend of ours that asks it to."""
-    there = f"{facts.docker}; and this release has no backend that would use it"
+    """T3 is given where the engine that the operator chose ran our probe under gVisor; a daemon that could is named."""
+    if facts.tier.rank >= Tier.T3.rank:
+        return Given(
+            Tier.T3, "a container under gVisor", True, "the chosen engine ran a probe, attested, and stopped it"
+        )
+    there = f"{facts.docker}; choose it in `operation.toml` to have it tried, see docs/engines.md"
     return Given(Tier.T3, "a container under gVisor", False, there if facts.gvisor else facts.docker or "not asked")
 
 
