@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -190,7 +192,7 @@ def test_a_probe_that_gets_through_takes_the_tier_away(tmp_path: Path, monkeypat
 
     loose = {**seccomp.table(), "socket": [999, 999]}  # the rule for sockets no longer meets the call
     loose["keyctl"] = [41, 198]
-    monkeypatch.setattr(bubblewrap.seccomp, "for_this_machine", lambda: seccomp.program("x86_64", loose))
+    monkeypatch.setattr(bubblewrap.seccomp, "for_this_machine", lambda: seccomp.program(platform.machine(), loose))
     backend = Bubblewrap(tmp_path / "run", runtime_cache=tmp_path / "runtime.json")
     found = backend.capabilities()
     backend.close()
@@ -286,7 +288,9 @@ def test_each_place_has_its_row(backend: Bubblewrap, monkeypatch: pytest.MonkeyP
         assert failed(seen) == {("mount /parent", "writable")}
     with monkeypatch.context() as patch:
         seen = weakened(backend, patch, in_place_of("--ro-bind", "--dev-bind", before="/parent"), mounts=mounts)
-        assert failed(seen) == {("mount /parent", "writable"), ("mount /parent", "devices")}
+        shows_devices = not os.statvfs(tmp_path).f_flag & os.ST_NODEV  # many systems allow none where the tests write
+        wanted = {("mount /parent", "writable")} | ({("mount /parent", "devices")} if shows_devices else set())
+        assert failed(seen) == wanted
 
 
 @pytest.mark.parametrize(
@@ -344,4 +348,5 @@ def test_a_stranger_is_compared_field_by_field(inside: Inside) -> None:
         (folder / "cgroup.procs").write_text(str(stranger.pid))
         found = {field for who, field in failed(parked.attest()) if who == "stranger"}
         stranger.kill()
-    assert {"host user", "CapEff", "no_new_privs", "cgroup", "seccomp mode", "namespace net"} <= found
+    outside = {"cgroup"} if parked._cell.leaf.v1 else set()  # it was moved in one hierarchy only
+    assert {"host user", "CapEff", "no_new_privs", "seccomp mode", "namespace net"} | outside <= found

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from keyturn.core.errors import Unavailable
 from keyturn.core.terms import Instant, Json
-from keyturn.sandbox.port import Backend, Collected, Exit, Limits, Mount, Receipt, Runtime, Spec
+from keyturn.sandbox.port import Backend, Collected, Exit, Finding, Limits, Mount, Receipt, Runtime, Spec
 from keyturn.sandbox.suite.canaries import Canaries
 
 PROBES = Path(__file__).parent / "probes"
@@ -230,13 +230,17 @@ class BareRun:
 
     def collect(self, declared: tuple[tuple[str, int], ...]) -> Collected:
         """Read whatever lies there under these names, and follow wherever that leads."""
-        files = {}
+        files, findings = {}, []
         for path in sorted(self._out.iterdir()):
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as refused:  # a device, say, below a mount that shows none
+                findings.append(Finding("refused_outside_too", f"`{path.name}`: {refused.strerror}"))
+                continue
             with contextlib.suppress(BlockingIOError):
                 files[path.name] = os.read(fd, READ_BYTES)
             os.close(fd)
-        return Collected(files)
+        return Collected(files, tuple(findings))
 
     def close(self) -> None:
         """End every process of this run, however it detached, and let go of its pipes."""

@@ -226,4 +226,6 @@ def play(probe: Probe, place: Place) -> Met:
         met = SCENES[probe.scene](probe, place)
     except KeyturnError as error:
         raise Unfinished(error.message) from error
+    except OSError as error:  # what this machine forbids us too, such as a device below a mount without any
+        raise Unfinished(f"the suite itself met {error.strerror}") from error
     return met | dict.fromkeys(place.canaries.touched(), "")
