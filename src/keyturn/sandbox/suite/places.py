@@ -44,7 +44,8 @@ MARK = "KEYTURN_PROBE"
 class How:
     """How a probe is started: joined to us by pipes or not, and with which limits.
 
-    `held` makes a bare run one with somebody above it; `public` shows the folder in which the host listens.
+    `held` makes a bare run one with somebody above it; `public` shows the folder in which the host listens;
+    `cpus` is its share of the processors.
     """
 
     answer: bool = False
@@ -52,6 +53,7 @@ class How:
     lease_seconds: float = 2.0
     held: bool = False
     public: bool = False
+    cpus: float | None = None
 
 
 class Started(Protocol):
@@ -142,7 +144,7 @@ class Sealed:
             argv=("python", "-I", "-S", f"{INSIDE}/attempt.py", *words),
             runtime=self._runtime,
             mounts=(*shown, Mount(self.canaries.public, PUBLIC_INSIDE)) if how.public else shown,
-            limits=replace(LIMITS, wall_seconds=how.wall_seconds),
+            limits=replace(LIMITS, wall_seconds=how.wall_seconds, cpus=how.cpus),
             out=True,
             lease_seconds=how.lease_seconds,
         )

@@ -25,6 +25,7 @@ PIPE_SECONDS = 0.25
 """How long after its end a pipe may still show a writer."""
 
 SILENT_WALL_SECONDS = 0.5
+CPUS = 0.5
 LEASE_SECONDS = 0.5
 LEASE_MARGIN_SECONDS = 1.0
 """How much later than its lease a sandbox without a governor must be dead, on a machine that may be busy."""
@@ -91,6 +92,16 @@ def sockets(probe: Probe, place: Place) -> Met:
         return met | {"one in a shown folder": "not shown"}
     try:
         return met | end_of(started.wait(), "shown-socket")
+    finally:
+        started.close()
+
+
+def processors(probe: Probe, place: Place) -> Met:
+    """One run, and one that has a share of the processors and burns more."""
+    met = run_once(probe, place)
+    started = place.start(words(probe, place, "burn", cpus=str(CPUS)), How(cpus=CPUS))
+    try:
+        return met | end_of(started.wait(), "burn")
     finally:
         started.close()
 
@@ -213,6 +224,7 @@ SCENES: dict[str, Callable[[Probe, Place], Met]] = {
     "once": once,
     "twice": twice,
     "sockets": sockets,
+    "processors": processors,
     "daemons": daemons,
     "outputs": outputs,
     "dead-man": dead_man,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from keyturn.sandbox.suite.score import Kind
 
-Scene = Literal["once", "twice", "sockets", "daemons", "outputs", "dead-man"]
+Scene = Literal["once", "twice", "sockets", "processors", "daemons", "outputs", "dead-man"]
 """How a probe is played: one run; one that leaves a mark and one that looks; and three of their own."""
 
 
@@ -51,7 +51,8 @@ PROBES: tuple[Probe, ...] = (
     Probe(17, "fork-bomb", "make more processes and threads than may live", "resource", RESOURCES),
     Probe(18, "memory", "hold more memory than was given, in one process or several", "resource", RESOURCES),
     Probe(19, "fill", "fill every place that can be written to past its size", "resource", RESOURCES),
-    Probe(20, "raise-priority", "come before others on processors and disks, and lift a limit", "resource", RESOURCES),
+    Probe(20, "raise-priority", "come before others on processors and disks, and lift a limit", "resource", RESOURCES,
+          "processors"),
     Probe(21, "host-loopback", "connect to a port that the host listens on", "escape", NETWORK),
     Probe(22, "other-networks", "find a way to any other machine, or an interface", "escape", NETWORK),
     Probe(23, "unix-sockets", "connect to local sockets of the host", "escape", NETWORK, "sockets"),

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ PAGE = 4096
 BLOCK = bytes(1 << 18)
 FILE_BYTES = 1 << 19
 """Less than the most that a single file may hold."""
+
+BURN_SECONDS, BURN_SPARE = 1.0, 1.4
+"""For how long to burn processors, and how much more than its share counts as having got through."""
 
 
 def fork_bomb(tried: Attempts) -> None:
@@ -159,9 +163,35 @@ def lift() -> None:
         raise OSError("EPERM") from error
 
 
+def burn(tried: Attempts) -> None:
+    """Burn more of the processors than was given, in several processes."""
+    tried.tries("more processors", burn_for, float(tried.facts["cpus"]))
+
+
+def burn_for(cpus: float) -> None:
+    """Let four children burn for a while; how much of the processors they had."""
+    before, until = os.times(), time.monotonic() + BURN_SECONDS
+    pids = []
+    for _ in range(4):
+        pid = os.fork()
+        if pid == 0:
+            while time.monotonic() < until:
+                pass
+            os._exit(0)
+        pids.append(pid)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    share = used / (after.elapsed - before.elapsed)
+    if share < cpus * BURN_SPARE:
+        raise OSError(f"held to {share:.1f} processors")
+
+
 PROBES: dict[str, Callable[[Attempts], None]] = {
     "fork-bomb": fork_bomb,
     "memory": memory,
     "fill": fill,
     "raise-priority": raise_priority,
+    "burn": burn,
 }
