@@ -56,6 +56,7 @@ def test_a_halt_does_not_wait_for_an_endpoint(scene: Scene) -> None:
     assert (scene.code, scene.left) == (6, [])
 
 
+@pytest.mark.slow
 def test_a_person_who_breaks_off_can_go_on_from_what_was_saved(scene: Scene) -> None:
     scene.warrant()
 
@@ -119,6 +120,7 @@ def _governors(scene: Scene) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_step_left_open_whose_bounds_are_used_up_ends_and_a_new_warrant_is_waited_for(scene: Scene) -> None:
     scene.warrant(programs=2)
     with scene.project.governing(lambda _: None) as governor, pytest.raises(MalformedInput):

@@ -11,6 +11,7 @@ pytest.importorskip("openevolve")
 from tests.adapters.conftest import Scene, found
 
 
+@pytest.mark.slow
 def test_a_step_whose_warrant_is_used_up_before_anything_came_of_it_ends_and_leaves_room_for_another(
     tmp_path: Path,
 ) -> None:

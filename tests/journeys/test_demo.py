@@ -13,6 +13,7 @@ from tests.journeys.playing import PROVEN
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.slow
 def test_the_demo_holds_first_and_ends_with_commands_that_work(tmp_path: Path) -> None:
     out = tmp_path / "demo"
     command = [sys.executable, "-m", "keyturn", "demo", "--out", str(out)]

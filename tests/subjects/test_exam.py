@@ -204,6 +204,7 @@ def test_the_grader_as_a_process_gives_the_grades_of_the_grader_in_this_one(foun
             assert values == graded(suite, players, items=24, block_items=24, seed="pipe")
 
 
+@pytest.mark.slow
 def test_the_bare_loop_follows_its_own_claims_and_says_what_it_became(tmp_path: Path) -> None:
     sizes = {"games": 20, "probes": 20, "block_items": 20}
     became = bare.run(seed=6, attempts=2, folder=tmp_path, graded=True, sizes=sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from keyturn.subjects.connect4 import anchors, banks, rules, subject
 from tests.subjects.slow_board import SlowBoard, from_bits, random_boards
@@ -68,6 +69,7 @@ def slow_outlook(board: SlowBoard, depth: int) -> int:
     return best
 
 
+@pytest.mark.slow
 def test_an_anchors_outlook_is_that_of_a_plain_search() -> None:
     for depth in (1, 2, 3):
         slow = [slow_outlook(board, depth) for board in BOARDS[:80]]

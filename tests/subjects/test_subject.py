@@ -24,6 +24,7 @@ def improve(parent: Path, out: Path, *, seed: str = "6001") -> None:
     subprocess.run(command, check=True, env={"KEYTURN_SEED": seed, "KEYTURN_GENERATION": "0"}, timeout=50)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_founder(founder: Path, tmp_path: Path) -> None:
     teach.found(seed=6, out=tmp_path / "again")
     teach.found(seed=7, out=tmp_path / "other")
@@ -53,6 +54,7 @@ def test_a_claim_says_what_was_measured_used_and_changed(founder: Path, tmp_path
     assert claim["recipe_changes"] == subject.changes(teach.RECIPE, recipe)
 
 
+@pytest.mark.slow
 def test_a_successor_claims_to_beat_its_parent_and_does_so_on_hidden_games(founder: Path, tmp_path: Path) -> None:
     improve(founder, tmp_path / "a")
     parent, child = (subject.read_weights(path / "weights.npz") for path in (founder, tmp_path / "a"))

@@ -115,6 +115,7 @@ def test_the_unbroken_story_has_everything_that_a_crash_could_cut(
     assert {"improve", "before append", "after append"} <= {border.split(" ", 1)[1] for border, _, _ in unbroken}
 
 
+@pytest.mark.slow
 def test_a_crash_charges_what_it_may_have_kept_from_the_log(
     unbroken: list[tuple[str, World, int]], tmp_path: Path
 ) -> None:
