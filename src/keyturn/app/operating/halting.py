@@ -37,6 +37,7 @@ def drill(project: Project, *, by: str) -> Document:
     """
     place = project.home / "control.sock"
     answer = knock(place, by=by, reason="", do=DRILL)
+    governed = answer is not None
     if answer is None:
         with governing(project, lambda _: None):
             answer = knock(place, by=by, reason="", do=DRILL)
@@ -45,4 +46,4 @@ def drill(project: Project, *, by: str) -> Document:
     if answer.get("state") == "refused":
         raise Conflict(str(answer.get("why")), help=str(answer.get("help")))
     checks = answer.get("checks")
-    return {**answer, "checks": {**(checks if isinstance(checks, dict) else {}), "door": OK}}
+    return {**answer, "governed": governed, "checks": {**(checks if isinstance(checks, dict) else {}), "door": OK}}
