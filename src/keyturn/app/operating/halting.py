@@ -44,6 +44,7 @@ def drill(project: Project, *, by: str) -> Document:
     if answer is None:
         raise Unavailable("the governor's door does not answer", help="`keyturn halt` acts all the same")
     if answer.get("state") == "refused":
-        raise Conflict(str(answer.get("why")), help=str(answer.get("help")))
+        kind = Unavailable if answer.get("code") == Unavailable.exit_code else Conflict
+        raise kind(str(answer.get("why")), help=str(answer.get("help")))
     checks = answer.get("checks")
     return {**answer, "governed": governed, "checks": {**(checks if isinstance(checks, dict) else {}), "door": OK}}
