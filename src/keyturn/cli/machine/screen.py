@@ -112,6 +112,7 @@ def checked(sheet: Sheet, found: CheckedHere) -> None:
     score = f"{made.held} of {made.scored} probes held, {made.controlled} of them with a control"
     sheet.line(sheet.paint(f"CONTAINMENT {made.tier}: {score}", "bold", tone))
     sheet.say(f"{verdict}: {asked.least} is asked for by {safe(asked.by, 120)}", tone)
+    sheet.say("each line below is what was tried from inside; held: it did not get through", "dim")
     for kind, title, about in KINDS:
         _probes(sheet, found, kind, title, about)
     _answers(sheet)
