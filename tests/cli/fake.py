@@ -31,7 +31,7 @@ UNPROVEN = {**STOPPED, "state": "UNPROVEN", "cgroup_empty_ms": None, "survivors"
 
 
 HELD = {
-    "state": "HELD", "scope": "1 sandboxes of this governor", "frozen_ms": 4.2, "sandboxes": 1, "processes": 3,
+    "state": "HELD", "scope": "1 sandbox of this governor", "frozen_ms": 4.2, "sandboxes": 1, "processes": 3,
     "unknown": [], "freeze": "f-1", "by": "person:ada", "reason": "look", "at": 1_800_000_000_000,
     "until_at": 1_800_000_600_000,
 }  # fmt: skip  # one row, one thought

@@ -298,7 +298,8 @@ def test_every_mistake_of_a_policy_is_named_by_its_line(terminal: Terminal, monk
     code, _, err = terminal("policy", "check")
     assert code == 2
     assert err == (
-        "error: line 3: people[0].id: `id` is missing\nhelp: add `id`\nerror: line 9: pace: is odd\nhelp: mend it\n"
+        "error: keyturn.toml, line 3: people[0].id: `id` is missing\nhelp: add `id`\n"
+        "error: keyturn.toml, line 9: pace: is odd\nhelp: mend it\n"
     )
 
 

@@ -124,6 +124,14 @@ def test_the_picture_is_sound_and_says_what_it_is(wild: tuple[dict[str, float], 
     assert next(root.iter("{http://www.w3.org/2000/svg}desc")).text
 
 
+def test_halts_at_one_place_share_a_label_that_hides_no_doubt() -> None:
+    story = long_story(policy())
+    story.halted()
+    assert ">halt, stopped<" in lineage_svg(story.state)
+    story.halted(name="h-2", proven=False)
+    assert ">2 halts, 1 UNPROVEN<" in lineage_svg(story.state)
+
+
 def test_the_picture_in_words_names_every_member() -> None:
     state = long_story(policy()).state
     said = describe(state, rail(state))

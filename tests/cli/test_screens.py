@@ -65,6 +65,19 @@ def test_a_refused_dossier_says_so_first(terminal: Terminal) -> None:
     assert "keyturn approval give" not in out
 
 
+def test_an_outdated_dossier_takes_no_signature_that_would_count_for_nothing(terminal: Terminal) -> None:
+    story = terminal.project.story
+    dossier = story.state.candidates["c6"].dossier
+    story.adopt({**simulated(), "pace": {"unaudited_max": 8}})
+    _, out, _ = terminal("dossier", "show", "c6")
+    assert out.startswith("OUTDATED")
+    assert "it was sealed under another policy" in " ".join(out.split())
+    assert "keyturn approval give" not in out
+    code, _, err = terminal("approval", "give", dossier.removeprefix("sha256:"), "--as", "ada", "--reason", "late")
+    assert code == 5
+    assert "OUTDATED" in err
+
+
 def test_an_expired_dossier_offers_no_decision(terminal: Terminal) -> None:
     terminal.project.story.at += 90_000_000
     _, out, _ = terminal("dossier", "show", "c6")
@@ -164,6 +177,13 @@ def test_a_drill_says_first_that_it_was_one(terminal: Terminal, golden: Compare)
     assert code == 7
     fits(out)
     golden("drill_unproven", out)
+
+
+def test_a_drill_without_a_governor_does_not_say_that_one_answered(terminal: Terminal) -> None:
+    terminal.project.receipt = {**DRILL, "governed": False}
+    _, out, _ = terminal("halt", "--drill")
+    assert "the governor's door answered" not in out
+    assert "no governor runs here; the door of one for the drill alone answered" in out
 
 
 def test_the_status_says_when_a_halt_was_last_measured_and_how_many_copies_are_known(terminal: Terminal) -> None:

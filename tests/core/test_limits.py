@@ -62,6 +62,9 @@ def test_a_device_below_the_tier_that_could_stop_it_needs_a_word_more() -> None:
     assert refused == (Problem("sandbox.devices", message, help),)
     accepted = read(limited(devices=["/dev/nvidia0"], accept_unproven_devices=True))
     assert "DEVICES: sealed runs see devices of this machine, and no halt of a device is proven." in explain(accepted)
+    assert "NOTHING RUNS: with devices no sandbox has more than T1, and levels 0 and 1 ask for more." in explain(
+        accepted
+    )
     twice = read_policy(limited(devices=["/dev/kfd", "/dev/kfd"], accept_unproven_devices=True))
     assert isinstance(twice, tuple)
 

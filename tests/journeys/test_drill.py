@@ -93,6 +93,15 @@ def test_nothing_is_launched_for_a_drill_while_a_halt_stands(founder: Path, tmp_
     assert (code, body["exit_code"]) == (5, 5)
 
 
+def test_a_drill_without_an_engine_is_unavailable_and_no_conflict(founder: Path, tmp_path: Path) -> None:
+    made = play(tmp_path, founder)
+    image = f"images.example/python@sha256:{'a' * 64}"
+    said = f'[sandbox]\nengine = "docker"\nimage = "{image}"\nsocket = "{tmp_path / "none.sock"}"\n'
+    (made.project.root / "operation.toml").write_text(said, encoding="utf-8")
+    code, body = drill(made.project.root)
+    assert (code, body["exit_code"]) == (4, 4)
+
+
 def test_a_drill_does_not_wait_for_a_thaw(founder: Path, tmp_path: Path) -> None:
     """Its launch would wait until people let everything go on, and whoever asked would wait with it."""
     made = play(tmp_path, founder)

@@ -240,3 +240,11 @@ def test_a_machine_is_no_better_than_its_last_check() -> None:
 def test_a_check_of_another_machine_says_nothing_of_this_one() -> None:
     for check in (None, judged(None), judged(replace(KEPT, tier=Tier.T0), boot="another"), judged(KEPT)):
         assert bounded(facts(), check) == facts()
+
+
+def test_an_engine_that_does_not_answer_is_not_called_inexplicable() -> None:
+    fault = "the docker engine, asked to answer: there is no socket at /var/run/docker.sock"
+    last = remedies(replace(facts(), fault=fault))[-1]
+    assert (last.why, last.note) == (fault, "the engine that operation.toml names must answer")
+    last = remedies(replace(facts(), fault="odd"))[-1]
+    assert last.note == "nothing that was tried here explains it; please report it"

@@ -97,7 +97,7 @@ def test_a_project_with_a_mistake_in_the_file_does_nothing(tmp_path: Path, capsy
     write(tmp_path, '[log]\nstore = "postgresql://ada:secret@h/d"\n')
     assert main(["status", "--project", str(tmp_path)]) == 2
     said = capsys.readouterr().err
-    assert "error: line 2: log.store: `store` holds a password" in said
+    assert "error: operation.toml, line 2: log.store: `store` holds a password" in said
     assert "secret" not in said
     with pytest.raises(MalformedInput, match="holds a password"):
         open_any("postgresql://ada:secret@h/d")

@@ -130,7 +130,7 @@ def test_a_device_is_seen_by_whom_it_is_shown_and_lowers_the_tier(other: Bubblew
 
 def test_no_halt_of_a_device_is_called_proven(other: Bubblewrap, device: str, tmp_path: Path) -> None:
     running = other.prepare(specification(other, "import time; time.sleep(60)", devices=(device,))).go()
-    unknown = (f"devices: nothing shows that {device} stopped",)
+    unknown = (f"devices: nothing shows that {device} stopped, until this machine starts anew",)
     receipt = running.halt("a test")
     assert (receipt.state, receipt.survivors, receipt.unknown) == ("UNPROVEN", 0, unknown)
     running.close()

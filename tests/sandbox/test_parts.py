@@ -7,8 +7,10 @@ import json
 import os
 import platform
 import re
+import shutil
 import struct
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from keyturn.core.errors import InvariantBroken, Unavailable
 from keyturn.sandbox import cgroups, open_backend, runtime, seccomp
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.cgroups import Layout, Leaf
-from keyturn.sandbox.command import compiled_init, reachable
+from keyturn.sandbox.command import STAGE, compiled_init, reachable
 from keyturn.sandbox.port import Bind, Exit, Runtime
 
 X86, ARM = "x86_64", "aarch64"
@@ -350,3 +352,16 @@ def test_only_what_every_user_can_reach_is_not_staged(tmp_path: Path) -> None:
     dark.chmod(0o600)
     assert reachable(Path("/usr/bin/env"))
     assert not any(map(reachable, (closed, closed / "file", dark, link, tmp_path / "absent")))
+
+
+def test_what_lies_below_the_stage_is_staged_and_a_link_through_it_is_followed_first() -> None:
+    below = Path(tempfile.mkdtemp(dir=STAGE))  # as a checkout in /tmp has its packages; the stage would hide them
+    (below / "link").symlink_to("/usr/bin/env")
+    (below / "file").write_text("")
+    try:
+        for place in (below, below / "file"):
+            place.chmod(0o755)
+        assert reachable(below / "file") is None
+        assert reachable(below / "link") == str(Path("/usr/bin/env").resolve())
+    finally:
+        shutil.rmtree(below)

@@ -177,6 +177,12 @@ EDITS: dict[str, Callable[[dict[str, object]], object]] = {
 }
 
 
+def test_a_result_that_is_no_json_is_said_to_be_none(place: Path) -> None:
+    file.write(place, KEPT)
+    place.write_text("x", encoding="utf-8")
+    assert file.read(place) == (None, f"its result at `{place}` is not what a check writes: it is no JSON")
+
+
 @pytest.mark.parametrize("name", EDITS)
 def test_a_result_that_was_edited_counts_as_none(place: Path, name: str) -> None:
     file.write(place, KEPT)

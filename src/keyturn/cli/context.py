@@ -74,7 +74,8 @@ def reasons(fault: KeyturnError) -> list[tuple[str, str]]:
     """Every reason that an error holds: each mistake of a policy, each finding of a refusal, or the one."""
     rows = getattr(fault, "rows", None)
     if rows:
-        return [(f"line {line}: {problem.path}: {problem.message}", problem.help) for line, problem in rows]
+        file = fault.message.partition(":")[0]
+        return [(f"{file}, line {line}: {problem.path}: {problem.message}", problem.help) for line, problem in rows]
     decision = getattr(fault, "decision", None)
     if decision is not None and decision.findings:
         return [(finding.message, finding.help) for finding in decision.findings]

@@ -16,7 +16,7 @@ from keyturn.cli.screens.waiting import head, missing_roles, subject_of, who_may
 from keyturn.core.approval import refused_by, why_not
 from keyturn.core.candidate import level_of
 from keyturn.core.decision import decide
-from keyturn.core.dossier import as_request, moment, named
+from keyturn.core.dossier import as_request, moment, named, unfit
 from keyturn.core.finding import Finding
 from keyturn.core.state import Candidate, Dossier, State
 from keyturn.core.terms import Gate, Instant, Json
@@ -42,6 +42,9 @@ def verdict(state: State, dossier: Dossier, now: Instant) -> tuple[str, str, str
         return "REFUSED", "red", f"{about}: refused by {safe(refused[0].event.person, 60)}; one refusal ends it"
     if now >= moment(dossier, "not_after"):
         return "EXPIRED", "red", f"{about}: nobody can decide on it any more; a new dossier is needed"
+    outdated = unfit(state, dossier, as_request(dossier))
+    if outdated:
+        return "OUTDATED", "red", f"{about}: {safe(outdated)}; a new dossier takes its place"
     findings = decide(state, as_request(dossier), now).findings
     others = [finding for finding in findings if finding.rule not in BY_PEOPLE]
     if others:

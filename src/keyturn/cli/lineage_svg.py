@@ -218,14 +218,19 @@ def _branch(canvas: Canvas, point: Point, start: float, x: float) -> None:
 
 
 def _halts(canvas: Canvas, found: Rail) -> None:
-    """Each halt as an octagon on the rail, with a line through everything below."""
+    """Each halt as an octagon on the rail, with a line through everything below; those of one place share a label."""
     for place in range(len(found.points) + 1):
-        for number_, halt in enumerate(halts_before(found, place)):
+        halts = list(halts_before(found, place))
+        for number_, _ in enumerate(halts):
             x = canvas.x(place - 0.5) + 9 * number_
             canvas.stroke((x, RAIL - 18), (x, UPPER - 24), "haltline", 'stroke-dasharray="2 4"')
             canvas.add(f'<path class="halt" d="M{x - 4:.1f} {RAIL - 38} h8 l6 6 v8 l-6 6 h-8 l-6 -6 v-8 z"/>')
-            proof = "halt, stopped" if halt.proven else "halt, UNPROVEN"
-            canvas.text((x, RAIL - 44), proof, "soft", 10.5, anchor="middle")
+        doubt = sum(not halt.proven for halt in halts)
+        proof = f"{doubt} UNPROVEN" if 0 < doubt < len(halts) else "UNPROVEN" if doubt else "stopped"
+        if halts:
+            label = f"{'halt' if len(halts) == 1 else f'{len(halts)} halts'}, {proof}"
+            middle = canvas.x(place - 0.5) + 9 * (len(halts) - 1) / 2
+            canvas.text((middle, RAIL - 44), label, "soft", 10.5, anchor="middle")
 
 
 @dataclass(frozen=True, slots=True)

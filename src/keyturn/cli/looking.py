@@ -241,10 +241,10 @@ def incident_list(args: argparse.Namespace) -> int:
     for each in shown:
         exercise = "EXERCISE " if each.exercise else ""
         aware = "" if each.moments else " (nobody signed awareness)"
-        summary = f"{exercise}{safe(each.summary, 160)}{aware}"
-        rows.append((safe(each.id, 14), utc(each.detected_at), safe(each.kind, 16), summary))
+        summary = f"{exercise}{safe(each.kind, 40)}: {safe(each.summary, 160)}{aware}"
+        rows.append((safe(each.id, 14), utc(each.detected_at), summary))
     if rows:
-        sheet.table(("incident", "detected", "kind", "what happened"), rows)
+        sheet.table(("incident", "detected", "what happened"), rows)
     else:
         sheet.line("no incident")
     if after:

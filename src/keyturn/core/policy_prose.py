@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from keyturn.core.policy import GateRow, Level, Loop, Policy, Threshold, Witnesses
-from keyturn.core.terms import Custody, Gate
+from keyturn.core.terms import Custody, Gate, Tier
 
 _NO_ROW: Final = "cannot be opened: the policy has no row for it"
 FAR_BELOW: Final = 10
@@ -80,6 +80,10 @@ def _outlets(policy: Policy) -> Iterator[str]:
         )
     if policy.sandbox.devices:
         yield "DEVICES: sealed runs see devices of this machine, and no halt of a device is proven."
+        closed = [str(level.id) for level in policy.levels if level.sandbox.rank > Tier.T1.rank]
+        if closed:
+            asking = f"level {closed[0]} asks" if len(closed) == 1 else f"levels {_listed(closed)} ask"
+            yield f"NOTHING RUNS: with devices no sandbox has more than T1, and {asking} for more."
 
 
 def _gates(policy: Policy) -> Iterator[str]:

@@ -55,9 +55,8 @@ def read_file(path: Path) -> Policy:
     try:
         document: dict[str, Json] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as fault:
-        raise MalformedInput(
-            f"{path.name}: {str(fault)[:200].lower()}", help="correct the TOML at that line"
-        ) from fault
+        said = str(fault)[:200].lower().replace("cannot overwrite a value", "a key stands there twice")
+        raise MalformedInput(f"{path.name}: {said}", help="correct the TOML at that line") from fault
     policy = read_policy(document)
     if not isinstance(policy, Policy):
         raise PolicyProblems(path, tuple((line_of(text, problem.path), problem) for problem in policy))

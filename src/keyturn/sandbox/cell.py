@@ -51,7 +51,9 @@ class Ends:
 
 def unproven_devices(names: Sequence[str]) -> tuple[str, ...]:
     """What a receipt must say of devices that a sandbox saw: whatever they were told to do, they may go on doing."""
-    return (f"devices: nothing shows that {', '.join(names)} stopped",) if names else ()
+    if not names:
+        return ()
+    return (f"devices: nothing shows that {', '.join(names)} stopped, until this machine starts anew",)
 
 
 def can_act(pid: int) -> bool:

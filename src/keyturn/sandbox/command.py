@@ -157,18 +157,20 @@ def open_to_all(path: Path) -> bool:
 
 
 @functools.cache
-def reachable(source: Path) -> bool:
-    """Whether every user can get there alone and read it; then bubblewrap can, and nothing must be staged for it.
+def reachable(source: Path) -> str | None:
+    """Where `source` leads, if every user can get there alone and read it; then nothing must be staged for bubblewrap.
 
-    Asked once for each place: where that is no longer true, bubblewrap finds nothing, and the launch is refused.
+    Not what lies below the stage, which hides it. Asked once for each place: where that is no longer true, bubblewrap
+    finds nothing, and the launch is refused.
     """
     try:
         place = source.resolve(strict=True)
         needed = 0o005 if place.is_dir() else 0o004
         ways = [folder.stat().st_mode & 0o001 for folder in place.parents]
-        return all(ways) and place.stat().st_mode & needed == needed
+        open_to_it = all(ways) and place.stat().st_mode & needed == needed
+        return str(place) if open_to_it and not place.is_relative_to(STAGE) else None
     except OSError:
-        return False
+        return None
 
 
 @functools.cache
@@ -236,7 +238,7 @@ def launch_request(program: str, spec: Spec, decoys: Decoys, *, user: int, tasks
 
     argv = [program, *_namespaces()]
     for bind in spec.runtime.binds:
-        argv += ["--ro-bind", str(bind.source) if reachable(bind.source) else staged(bind.source), bind.target]
+        argv += ["--ro-bind", reachable(bind.source) or staged(bind.source), bind.target]
         argv += _masks(spec.runtime, inside=bind.target)
     copied = staged(Path(f"/proc/{os.getpid()}/fd/{compiled_init()}"), "copy") if user else str(ALONE / "init.py")
     argv += ["--ro-bind", copied, INIT_INSIDE]

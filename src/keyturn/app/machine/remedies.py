@@ -83,7 +83,10 @@ def remedies(facts: Facts) -> tuple[Remedy, ...]:
         return (_elsewhere(facts.system),)
     found = [row.remedy(facts) for row in TABLE if row.applies(facts)]
     if facts.fault and not any(each.blocks for each in found):
-        found.append(Remedy("a sandbox", facts.fault, (), "nothing that was tried here explains it; please report it"))
+        unasked = "nothing that was tried here explains it; please report it"
+        engine = facts.fault.startswith(("the docker engine, asked to", "the cluster, asked to"))
+        note = "the engine that operation.toml names must answer" if engine else unasked
+        found.append(Remedy("a sandbox", facts.fault, (), note))
     return tuple(sorted(found, key=lambda each: not each.blocks))
 
 

@@ -37,12 +37,14 @@ def drill(project: Project, *, by: str) -> Document:
     """
     place = project.home / "control.sock"
     answer = knock(place, by=by, reason="", do=DRILL)
+    governed = answer is not None
     if answer is None:
         with governing(project, lambda _: None):
             answer = knock(place, by=by, reason="", do=DRILL)
     if answer is None:
         raise Unavailable("the governor's door does not answer", help="`keyturn halt` acts all the same")
     if answer.get("state") == "refused":
-        raise Conflict(str(answer.get("why")), help=str(answer.get("help")))
+        kind = Unavailable if answer.get("code") == Unavailable.exit_code else Conflict
+        raise kind(str(answer.get("why")), help=str(answer.get("help")))
     checks = answer.get("checks")
-    return {**answer, "checks": {**(checks if isinstance(checks, dict) else {}), "door": OK}}
+    return {**answer, "governed": governed, "checks": {**(checks if isinstance(checks, dict) else {}), "door": OK}}

@@ -32,7 +32,7 @@ def epilogue(stage: Stage, project: app.Project, twin: exercise.Ungoverned) -> N
     """The lineage, what was refused, the bill, and how to check it all."""
     state = project.state()
     ungoverned = twin.result(timeout_seconds=60)
-    stage.screen.heading("6  What became of it")
+    stage.screen.heading("5  What became of it")
     stage.screen.line(lineage_text(state, ungoverned=ungoverned, colour=stage.screen.colour))
     picture = stage.out / "lineage.svg"
     picture.write_text(lineage_svg(state, ungoverned=ungoverned), encoding="utf-8")
@@ -42,7 +42,7 @@ def epilogue(stage: Stage, project: app.Project, twin: exercise.Ungoverned) -> N
 
 
 def _refusals(stage: Stage, state: State) -> None:
-    stage.screen.heading("7  What was refused, and why")
+    stage.screen.heading("6  What was refused, and why")
     for candidate in state.candidates.values():
         for finding in candidate.findings[:2]:
             stage.screen.say(f"{candidate.name}: {safe(str(finding.get('message')))}")
@@ -52,7 +52,7 @@ def _refusals(stage: Stage, state: State) -> None:
 
 def _bill(stage: Stage, state: State, ungoverned: tuple[object, ...]) -> None:
     """What governance cost: capability given up and time, both as measured."""
-    stage.screen.heading("8  The bill")
+    stage.screen.heading("7  The bill")
     governed = [c for c in state.candidates.values() if c.status == "released"]
     mine = _score(governed[-1]) if governed else None
     last = ungoverned[-1] if ungoverned else None
@@ -79,7 +79,7 @@ def _how_to_check(stage: Stage, project: app.Project, state: State, picture: Pat
     project.write_trust(trust)
     folder = short(project.root)
     root = state.lineage.parent.root[7:] if state.lineage else ""
-    stage.screen.heading("9  Check it yourself")
+    stage.screen.heading("8  Check it yourself")
     for command in (
         f"xdg-open {short(picture)}",
         f"keyturn status --project {folder}",

@@ -118,7 +118,7 @@ def _loop(stage: Stage, project: app.Project) -> None:
 
 def _halt_drill(stage: Stage, project: app.Project) -> None:
     """Stop a training step half-way, from a second process, and prove it."""
-    stage.screen.heading("4  Halt, in the middle of training, from a second process")
+    stage.screen.heading("3  Halt, in the middle of training, from a second process")
     _warrant_again(stage, project)
     ended = threading.Event()
     second = threading.Thread(target=_halt_from_outside, args=(stage, project, ended), daemon=True)
@@ -173,7 +173,7 @@ def _refused_while_halted(stage: Stage, project: app.Project) -> None:
 
 def _drill(stage: Stage, variant: str, founder: Path) -> None:
     """A founder with planted misbehaviour, under the same governor, in a project of its own."""
-    stage.screen.heading(f"5  Planted: `{variant}`" if variant == DRILLS[0] else f"   Planted: `{variant}`")
+    stage.screen.heading(f"4  Planted: `{variant}`" if variant == DRILLS[0] else f"   Planted: `{variant}`")
     place = exercise.planted(variant, founder, stage.out / f"planted-{variant}")
     cast = [Cast(SAFETY, ("safety",), True, stage.keys), Cast(SECURITY, ("security",), True, stage.keys)]
     project = exercise.exercise(

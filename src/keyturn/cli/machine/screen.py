@@ -27,6 +27,15 @@ INSIDE = {"held": ("✔ held", "green"), "breach": ("✖ BREACH", "red"), "unsur
 OPEN = {"held": ("✔ closed", "green"), "breach": ("· open", "yellow"), "unsure": ("? unsure", "yellow")}
 """What only informs is a channel that is open or closed; it is no breach."""
 
+ANSWERS = (
+    ("not there", ("ENOENT", "ESRCH", "ENOTTY", "ECONNREFUSED")),
+    ("not allowed", ("EACCES", "EPERM", "EROFS")),
+    ("no such call or kind here", ("ENOSYS", "EAFNOSUPPORT", "ENOLCK")),
+    ("no more of it", ("EAGAIN", "ENOSPC", "EFBIG", "ENOMEM")),
+    ("killed for the call", ("SIGSYS",)),
+)
+"""The kernel's answers in plain words, for whoever does not know them by name."""
+
 CONTROL = {"fails": "shows nothing, it fails outside too", "none": "without a control"}
 WORDS = {
     "stands": ("stands", "green"),
@@ -103,8 +112,10 @@ def checked(sheet: Sheet, found: CheckedHere) -> None:
     score = f"{made.held} of {made.scored} probes held, {made.controlled} of them with a control"
     sheet.line(sheet.paint(f"CONTAINMENT {made.tier}: {score}", "bold", tone))
     sheet.say(f"{verdict}: {asked.least} is asked for by {safe(asked.by, 120)}", tone)
+    sheet.say("each line below is what was tried from inside; held: it did not get through", "dim")
     for kind, title, about in KINDS:
         _probes(sheet, found, kind, title, about)
+    _answers(sheet)
     for title, said, colour in (("STILL OPEN", made.residual, "yellow"), ("WEAKER HERE", made.weaker, "yellow")):
         if said:
             sheet.title(title)
@@ -115,6 +126,15 @@ def checked(sheet: Sheet, found: CheckedHere) -> None:
     sheet.entry("took", f"{made.seconds:.1f} s; kept for {days} in {safe(found.kept, 200)}")
     sheet.entry("before", _before(found))
     sheet.entry("suite", safe(made.suite.removeprefix("sha256:"), 64))
+
+
+def _answers(sheet: Sheet) -> None:
+    """What the kernel's answers mean, of those that stand on the screen; nothing where none does."""
+    text = "\n".join(sheet.lines)
+    said = [(words, ", ".join(name for name in names if name in text)) for words, names in ANSWERS]
+    if any(names for _, names in said):
+        sheet.title("THE KERNEL'S ANSWERS")
+        sheet.table(("", ""), [(words, names) for words, names in said if names])
 
 
 def _before(found: CheckedHere) -> str:

@@ -38,7 +38,8 @@ def held(sheet: Sheet, said: Mapping[str, Json]) -> None:
         sheet.say("Nothing is claimed to be held still. A halt stops it with proof.", "bold")
     took = said.get("frozen_ms")
     if isinstance(took, float):
-        sheet.entry("held", f"{int(number(said.get('processes')))} processes, {took:.1f} ms after it was asked for")
+        processes = count(int(number(said.get("processes"))), "process", "processes")
+        sheet.entry("held", f"{processes}, {took:.1f} ms after it was asked for")
     sheet.entry("until", utc(int(number(said.get("until_at")))))
 
 

@@ -26,6 +26,7 @@ _CHECKS: Final = {
     "log": "the log took the record",
     "door": "the governor's door answered",
 }
+_ALONE: Final = "no governor runs here; the door of one for the drill alone answered"
 ROWS_MAX = 20
 """How many lines of a receipt are shown."""
 
@@ -120,9 +121,10 @@ def drill(sheet: Sheet, said: Mapping[str, Json]) -> None:
     for unknown in _list(said.get("unknown")):
         sheet.say(f"✖ {safe(unknown, 300)}", "red", indent=2, hang=4)
     checks = said.get("checks")
+    words = _CHECKS if said.get("governed") is not False else {**_CHECKS, "door": _ALONE}
     for name, found in (checks if isinstance(checks, dict) else {}).items():
         if found == "ok":
-            sheet.say(f"✓ {_CHECKS.get(name, safe(name, 20))}", indent=2, hang=4)
+            sheet.say(f"✓ {words.get(name, safe(name, 20))}", indent=2, hang=4)
     _times(sheet, said)
 
 

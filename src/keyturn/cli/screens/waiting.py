@@ -80,7 +80,10 @@ def waiting(state: State, step: Step, now: Instant) -> Waiting:
     if isinstance(step, agenda.AwaitAudit):
         return _audit(state, step)
     if isinstance(step, agenda.AwaitBudget):
-        how = ("keyturn policy amend FILE", "raise `[sandbox] output_bytes_lineage_max`, by quorum")
+        how = (
+            "keyturn policy adopt --as PERSON --reason TEXT",
+            "`[sandbox] output_bytes_lineage_max` raised, by quorum",
+        )
         return Waiting("HELD", safe(step.finding.message, 400), (how,))
     if isinstance(step, agenda.Witness):
         return _witness(step)
@@ -104,13 +107,13 @@ def _doing(step: Step) -> str:
     if isinstance(step, agenda.Try):
         return f"candidate `{safe(step.candidate, 60)}` is tried on `{safe(step.threshold, 40)}`"
     names = {
-        agenda.Seal: "a dossier is put together",
-        agenda.Release: "every gate is clear: the candidate is released",
-        agenda.Reject: "the candidate is rejected",
-        agenda.Grant: "the warrant is issued",
-        agenda.Resume: "the halt is lifted",
-        agenda.Found: "the lineage is founded",
-        agenda.Publish: "the newest entries are published",
+        agenda.Seal: "a dossier is to be put together",
+        agenda.Release: "every gate is clear: the candidate is to be released",
+        agenda.Reject: "the candidate is to be rejected",
+        agenda.Grant: "the warrant is to be issued",
+        agenda.Resume: "the halt is to be lifted",
+        agenda.Found: "the lineage is to be founded",
+        agenda.Publish: "the newest entries are to be published",
     }
     return names.get(type(step), "the governor has work to do")
 

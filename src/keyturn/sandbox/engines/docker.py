@@ -42,8 +42,9 @@ def asked(what: str) -> Iterator[None]:
     try:
         yield
     except (DockerException, RequestException, OSError, ValueError, LookupError, TypeError) as error:
-        why = f"{type(error).__name__}: {error!s:.200}"
-        raise Unavailable(f"the docker engine, asked to {what}: {why}", help="see `docker info`") from error
+        why = f"{error!s:.200}" if isinstance(error, OSError) else f"{type(error).__name__}: {error!s:.200}"
+        help = "see `docker info`, and `socket` in operation.toml"
+        raise Unavailable(f"the docker engine, asked to {what}: {why}", help=help) from error
 
 
 class Attached:

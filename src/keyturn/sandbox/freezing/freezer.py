@@ -90,7 +90,7 @@ class Freezer:
             self._open(root)
             unknown.append("a halt came in between")
         alive = len(processes(root)) if root is not None else 0
-        scope = f"{len(cells)} sandboxes of this governor"
+        scope = f"{len(cells)} {'sandbox' if len(cells) == 1 else 'sandboxes'} of this governor"
         state = "UNPROVEN" if unknown else "HELD"
         return Held(scope, requested_at, took, len(cells), alive, state, tuple(unknown))  # type: ignore[arg-type]  # one of two
 

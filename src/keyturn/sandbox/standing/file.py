@@ -48,6 +48,8 @@ def read(path: Path) -> tuple[Kept | None, str]:
         return None, f"its result at `{path}` does not count: {distrusted}"
     try:
         return _kept(data), ""
+    except json.JSONDecodeError:
+        return None, f"its result at `{path}` is not what a check writes: it is no JSON"
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as fault:
         return None, f"its result at `{path}` is not what a check writes: {fault}"
 
