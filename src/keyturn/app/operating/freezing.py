@@ -87,8 +87,9 @@ class Freezing:
     def _forgotten(self, asked: Freeze) -> None:
         with self.turn:
             standing = freezes.standing(self.latch)
-            if standing is not None and standing.id == asked.id:
-                self.holds = False
+            marked = standing is not None and standing.id in {asked.id, freezes.UNREAD}
+            if marked or any(isinstance(each, dict) and each.get("still") for each in self.sealed.look()):
+                self.holds = False  # a mark that somebody took away or spoilt lets nothing stay held for ever
                 self.halt(freezes.BY, freezes.FORGOTTEN)
 
     def _look(self, request: Mapping[str, object], _: socket.socket) -> Document:
