@@ -33,9 +33,12 @@ from keyturn.core.terms import Instant
 from keyturn.flow import freeze as freezes
 from keyturn.flow import halt
 from keyturn.flow.control import ControlDoor
+from keyturn.sandbox import bubblewrap
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.freezing import freezer as freezers
+from keyturn.sandbox.freezing.clock import subject_time
 from keyturn.sandbox.launching.launcher import Launcher
+from keyturn.sandbox.port import Receipt
 from keyturn.sandbox.traces.marks import UNPROVEN, Marks
 from tests.sandbox.conftest import specification
 
@@ -309,6 +312,22 @@ def test_a_timer_of_a_freeze_that_is_over_halts_nothing(tmp_path: Path) -> None:
         )
         made._forgotten(Freeze("f-1", "ada", "", Instant(0), Instant(1)))
     assert halted == []
+
+
+def test_a_halt_that_breaks_leaves_no_clock_standing_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By that clock every time-out of a subject runs; what stands still for ever never fires."""
+
+    def break_off(*_: object) -> Receipt:
+        raise RuntimeError("nobody thought of it")
+
+    backend = Bubblewrap(tmp_path / "run", runtime_cache=tmp_path / "runtime.json")
+    assert backend.freeze(60).state == "HELD"
+    monkeypatch.setattr(bubblewrap, "stop", break_off)
+    with pytest.raises(RuntimeError):
+        backend.halt_all("enough")
+    before = subject_time()
+    threading.Event().wait(0.05)
+    assert subject_time() > before
 
 
 def test_a_launch_does_not_wait_for_ever_for_a_freeze_that_nobody_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,11 @@ def test_a_record_of_another_process_kills_nobody(scene: Scene) -> None:
         bystander.wait()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": -1}', "\x00"])
+GREAT = json.dumps({"permit": "p", "pid": 10**30, "started": 1, "boot": "b", "namespace": "n"})
+"""A number of a process that nobody could even ask for."""
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": -1}', "\x00", "[" * 4000, GREAT])
 def test_a_record_that_cannot_be_read_makes_a_halt_unproven(scene: Scene, text: str) -> None:
     folder = scene.project.home / "copies"
     folder.mkdir(exist_ok=True)

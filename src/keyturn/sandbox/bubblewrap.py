@@ -248,9 +248,11 @@ class Bubblewrap:
             behind=lambda: self._behind(also),
             unknown=lambda: (*dict.fromkeys(line for _, unseen in watched for line in unseen), *self.marks.devices()),
         )
-        receipt = stop(target, why)
-        self.marks.after(receipt, root)
-        self._freezer.end()
+        try:
+            receipt = stop(target, why)
+            self.marks.after(receipt, root)
+        finally:  # or the clock of subjects would stand still for ever
+            self._freezer.end()
         return receipt
 
     def freeze(self, seconds: float) -> Held:

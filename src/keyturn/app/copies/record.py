@@ -25,6 +25,8 @@ START_FIELD = 19
 """Where the start stands in `/proc/PID/stat`, counted behind the name."""
 
 RECORD_BYTES_MAX = 4096
+PID_MAX = (1 << 31) - 1
+"""A greater number is no process, and nothing that could even be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def read_all(folder: Path) -> tuple[list[Record], list[str]]:
             found.append(_read(place))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             unread.append(f"the record `{place.name[:80]}` cannot be read: {error}"[:300])
     return found, unread
 
@@ -171,7 +173,7 @@ def _read(place: Path) -> Record:
     with place.open("rb") as file:
         said = json.loads(file.read(RECORD_BYTES_MAX))
     record = Record(**said)
-    if [type(value) for value in asdict(record).values()] != [str, int, int, str, str] or record.pid <= 0:
+    if [type(value) for value in asdict(record).values()] != [str, int, int, str, str] or not 0 < record.pid <= PID_MAX:
         raise ValueError("it is none of ours")
     return record
 
