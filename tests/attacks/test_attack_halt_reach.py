@@ -6,6 +6,7 @@ Each of these once kept a kill from being written, a latch from being set, or a 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -23,6 +24,7 @@ import pytest
 
 from keyturn.app.copies import record as records
 from keyturn.app.copies.desk import Desk
+from keyturn.app.operating import freezing
 from keyturn.app.operating.freezing import Freezing
 from keyturn.app.sealed import Sealed
 from keyturn.app.wiring import MARK, FileLatch
@@ -32,7 +34,7 @@ from keyturn.core.state import Freeze
 from keyturn.core.terms import Instant
 from keyturn.flow import freeze as freezes
 from keyturn.flow import halt
-from keyturn.flow.control import ControlDoor
+from keyturn.flow.control import ControlDoor, knock
 from keyturn.sandbox import bubblewrap
 from keyturn.sandbox.bubblewrap import Bubblewrap
 from keyturn.sandbox.freezing import freezer as freezers
@@ -269,6 +271,36 @@ def test_a_strike_meets_nobody_who_got_the_number_of_a_copy_that_left(tmp_path: 
         assert process.poll() is None
 
 
+class Inherited:
+    """A connection whose maker has ended, held open by another; its number belongs to somebody else by now."""
+
+    def __init__(self, bystander: int, fault: int) -> None:
+        self.bystander, self.fault, self.ours = bystander, fault, socket.socketpair()
+
+    def getsockopt(self, _: int, option: int, size: int = 0) -> bytes | int:
+        if option == records.SO_PEERPIDFD:
+            raise OSError(self.fault, os.strerror(self.fault))
+        return records.PEER.pack(self.bystander, os.geteuid(), os.getegid())
+
+    def fileno(self) -> int:
+        return self.ours[0].fileno()
+
+
+@pytest.mark.parametrize("fault", [errno.ESRCH, errno.EINVAL])
+def test_who_has_ended_registers_nobody_who_got_the_number_since(fault: int) -> None:
+    """A kernel that knows the maker of a connection says that it is gone; nobody else may be taken for it."""
+    bystander = subprocess.Popen(["sleep", "60"])
+    connection = Inherited(bystander.pid, fault)
+    try:
+        with pytest.raises(Unavailable, match="cannot be watched"):
+            os.close(records.peer(cast(Any, connection), "p-1")[1])
+    finally:
+        bystander.kill()
+        bystander.wait()
+        for end in connection.ours:
+            end.close()
+
+
 # --- a freeze that nobody lets go on
 
 
@@ -312,6 +344,32 @@ def test_a_timer_of_a_freeze_that_is_over_halts_nothing(tmp_path: Path) -> None:
         )
         made._forgotten(Freeze("f-1", "ada", "", Instant(0), Instant(1)))
     assert halted == []
+
+
+def test_a_freeze_that_no_disk_records_is_told_as_held() -> None:
+    class Full:
+        def opened(self) -> Any:
+            raise OSError(28, "No space left on device")
+
+    asked = Freeze("f-1", "ada", "", Instant(0), Instant(1))
+    said = freezing._recorded(cast(Any, Full()), asked, {"state": "HELD", "unknown": []})
+    assert said["state"] == "HELD"
+    assert "not recorded yet" in str(said["unknown"])
+
+
+@pytest.mark.parametrize("by", ["person:\udcff", "\ud800"])
+def test_whatever_is_asked_for_at_the_door_comes_in_as_text(tmp_path: Path, by: str) -> None:
+    heard: list[object] = []
+
+    def look(said: Any, _: socket.socket) -> Document:
+        heard.append(said)
+        return {}
+
+    with ControlDoor(tmp_path / "control.sock", lambda by, _: {"by": by}, {"look": look}):
+        knock(tmp_path / "control.sock", by=by, reason=by, do="look")
+        knock(tmp_path / "control.sock", by=by, reason=by)
+    assert "?" in str(heard)
+    assert str(heard).encode().isascii()
 
 
 def test_a_halt_that_breaks_leaves_no_clock_standing_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

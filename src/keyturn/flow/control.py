@@ -89,8 +89,8 @@ class ControlDoor:
         ask: Ask | None = None
         request: Mapping[str, object] = {}
         try:
-            request = json.loads(connection.recv(REQUEST_BYTES_MAX) or b"{}")
-            by, reason = _text(request, "by", "somebody"), _text(request, "reason", "no reason given")
+            request = _clean(json.loads(connection.recv(REQUEST_BYTES_MAX) or b"{}"))
+            by, reason = str(request.get("by", "somebody")), str(request.get("reason", "no reason given"))
             ask = self._asks.get(str(request.get("do", "halt")))
         except (OSError, ValueError, AttributeError, RecursionError):
             # Whoever knocks wants a halt; an unreadable knock is halted on rather than ignored.
@@ -121,9 +121,12 @@ class ControlDoor:
             return {"state": "UNPROVEN", "why": reason, "unknown": [f"the halt was not recorded: {fault}"]}
 
 
-def _text(request: Mapping[str, object], name: str, default: str) -> str:
-    """What was asked for by that name, as text that any file can hold."""
-    return str(request.get(name, default)).encode("utf-8", "replace").decode()
+def _clean(request: Mapping[str, object]) -> Mapping[str, object]:
+    """The request with only such texts as any file and any log can hold."""
+    return {
+        name: said.encode("utf-8", "replace").decode() if isinstance(said, str) else said
+        for name, said in request.items()
+    }
 
 
 def _asked(ask: Ask, request: Mapping[str, object], connection: socket.socket) -> Document | None:

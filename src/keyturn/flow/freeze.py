@@ -54,7 +54,7 @@ def freeze(
     What cannot be held still at all runs on: the mark goes again, and the answer says so.
     """
     until_at = Instant(int(now + minutes * MINUTE))
-    asked = Freeze(f"f-{secrets.token_hex(4)}", by[:100], halts.kept(keep, reason), now, until_at)
+    asked = Freeze(f"f-{secrets.token_hex(4)}", halts.clean(by)[:100], halts.kept(keep, reason), now, until_at)
     latch.freeze(_written(asked))
     try:
         held = freezer.freeze(minutes * 60)

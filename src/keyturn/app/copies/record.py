@@ -5,6 +5,7 @@ A process number comes back; with the moment of its start, the machine's boot an
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -81,7 +82,9 @@ def peer(connection: socket.socket, permit: str) -> tuple[Record, int]:
 def _descriptor(connection: socket.socket, pid: int) -> int:
     try:
         return connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:  # it is gone, and its number may be another's by now
+            raise
         return os.pidfd_open(pid)  # an older kernel: whether it still is the peer is looked at afterwards
 
 

@@ -190,9 +190,9 @@ def _recorded(project: Project, asked: Freeze, held: Document) -> Document:
     try:
         with project.opened() as log:
             freezes.record(log, asked, held)
-    except KeyturnError as fault:
+    except (KeyturnError, OSError) as fault:
         said = held.get("unknown")
-        more = [*(said if isinstance(said, list) else []), f"log: the freeze is not recorded yet: {fault.message}"]
+        more = [*(said if isinstance(said, list) else []), f"log: the freeze is not recorded yet: {fault}"]
         return _said(asked, {**held, "unknown": [*more]})
     return _said(asked, held)
 
