@@ -22,6 +22,7 @@ from typing import Any, cast
 
 import pytest
 
+from keyturn.app.copies import desk as desks
 from keyturn.app.copies import record as records
 from keyturn.app.copies.desk import Desk
 from keyturn.app.operating import freezing
@@ -170,6 +171,11 @@ def test_marks_that_cannot_be_read_are_doubt_and_no_fault(tmp_path: Path) -> Non
 # --- copies
 
 
+def no_more() -> Any:
+    """What the kernel says where no descriptor is left."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 @contextmanager
 def registering(folder: Path, permit: str = "p-1") -> Iterator[tuple[Desk, subprocess.Popen[bytes], socket.socket]]:
     """A desk, and the door's end of a connection that another process made."""
@@ -208,6 +214,24 @@ def test_a_copy_that_a_halt_met_while_it_registered_is_in_the_receipt(
         assert process.wait(SECONDS_MAX) == -9
         assert desk.held == {}
         assert records.known(desk.folder) == 0
+
+
+def test_copies_leave_the_governor_the_descriptors_that_a_halt_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many copies as there were descriptors for once left none to launch, to record, or to answer at the door."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (desks.DESCRIPTORS_SPARE, 4096))
+    with registering(tmp_path) as (desk, process, connection):
+        with pytest.raises(Conflict, match="known already"):
+            desk.admit(connection, "p-1", lease_seconds=60)
+        monkeypatch.undo()
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        monkeypatch.setattr(socket, "socketpair", no_more)
+        with pytest.raises(Unavailable, match="taken in hand"):
+            desk.admit(connection, "p-1", lease_seconds=60)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before, "what was taken is given back"
+        assert process.poll() is None
+        assert desk.held == {}
 
 
 def test_a_terminal_that_is_held_still_keeps_no_halt_from_being_proven(tmp_path: Path) -> None:

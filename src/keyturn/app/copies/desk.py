@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -26,6 +27,7 @@ from keyturn.sandbox.proof import boottime
 
 PROOF_SECONDS_MAX = 5.0
 COPIES_MAX = 1000
+DESCRIPTORS_EACH, DESCRIPTORS_SPARE = 4, 256
 BEATS = 4
 """How many signs of life a copy gets in the time after which it must end itself."""
 
@@ -37,6 +39,12 @@ JOIN_SECONDS_MAX = 2.0
 BEAT, HALT, LEFT = b"beat\n", b"halt\n", b"left\n"
 
 Row = dict[str, Json]
+
+
+def copies_max() -> int:
+    """How many copies this governor may hold: each takes descriptors, and some must stay for sandboxes and a halt."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return COPIES_MAX if soft < 0 else max(0, min(COPIES_MAX, (soft - DESCRIPTORS_SPARE) // DESCRIPTORS_EACH))
 
 
 @dataclass(slots=True, eq=False)
@@ -112,13 +120,20 @@ class Desk:
         The caller holds the latch's lock, so that a halt comes before or after it, and never in between.
         """
         halts = self.halts
-        if len(self.held) >= COPIES_MAX:
-            raise Conflict(f"{COPIES_MAX} copies are known already", help="end some of them")
+        most = copies_max()
+        if len(self.held) >= most:
+            raise Conflict(f"{most} copies are known already", help="end some of them, or raise `ulimit -n`")
         record, pidfd = records.peer(connection, permit)
         if record.id in self.held:
             os.close(pidfd)
             raise Conflict(f"process {record.pid} is registered already", help="hold one lease in each process")
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as fault:
+            os.close(pidfd)
+            raise Unavailable(
+                f"the copy could not be taken in hand: {fault.strerror}", help="register again"
+            ) from fault
         copy = Held(record, pidfd, connection, ours)
         with theirs:
             self.held[record.id] = copy
