@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from keyturn.adapters.inspect import living as talk
 from keyturn.adapters.inspect.living import BODY_BYTES_MAX, HEAD_BYTES_MAX, Living
 from keyturn.core.errors import Unavailable
 from keyturn.core.terms import Instant
@@ -113,6 +114,28 @@ def test_what_an_agent_never_says_loses_the_sandbox_and_is_not_heard(
     assert agent.ended.wait(5)
     with pytest.raises(Unavailable):
         living.start({"do": "execute"}, None, 100)
+
+
+def test_an_agent_that_is_held_still_by_a_command_lets_none_escape_its_time_out(
+    agent: Sandbox, living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let go for a moment at a time it says that it is there, and never comes to the end of the command."""
+    monkeypatch.setattr(talk, "OVERDUE_SECONDS_MAX", 0.1)
+    call, endless = living.start({"do": "execute", "seconds": 1}, None, 100), living.start({"do": "execute"}, None, 1)
+    over = threading.Event()
+
+    def pulse() -> None:
+        while not over.wait(0.1):
+            agent.say(said({"pong": True}))
+
+    pulsing = threading.Thread(target=pulse)
+    pulsing.start()
+    with pytest.raises(Unavailable, match="outlived its time-out"):
+        living.answer(call)
+    over.set()
+    pulsing.join()
+    assert endless.answer is None
+    assert agent.halts
 
 
 def test_an_answer_that_is_cut_off_is_none(agent: Sandbox, living: Living) -> None:

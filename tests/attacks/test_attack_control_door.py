@@ -75,7 +75,7 @@ def test_connections_that_say_nothing_do_not_keep_a_halt_waiting(asked: Asked) -
 
 
 @pytest.mark.parametrize(
-    "text", ["\x00", "[]", "{", '"halt"', '{"do": "dance"}', '{"do": null}', "{}", "3", '{"do": ["drill"]}']
+    "text", ["\x00", "[]", "{", '"halt"', '{"do": "dance"}', '{"do": null}', "{}", "3", '{"do": ["drill"]}', "[" * 4000]
 )
 def test_what_nobody_understands_is_a_halt(asked: Asked, text: str) -> None:
     with connected(asked.path) as door:

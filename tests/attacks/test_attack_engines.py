@@ -104,6 +104,27 @@ def test_an_engine_that_says_ended_while_its_process_lives_here_is_not_believed(
     assert running.halt("again").state == "STOPPED"
 
 
+def test_an_engine_that_hangs_keeps_nobody_else_from_being_struck(
+    docker: DockerServer, on_docker: Contained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question to it may take a whole time-out; copies, and the streams of which inits die, do not wait for it."""
+    running = started(on_docker, lease_seconds=60)
+    pid, order = pid_of(docker), list[str]()
+
+    def hang(*_: object) -> Any:
+        order.append("asked")
+        assert eventually(lambda: not lives(pid))
+        raise Unavailable("it does not answer")
+
+    monkeypatch.setattr(type(running._held.container), "kill", hang)
+    on_docker.halt_all("all", lambda: order.append("struck"))
+    assert order == ["struck", "asked"]
+    running.close()
+    monkeypatch.setattr(Docker, "left", hang)
+    assert on_docker.sweep(lambda: order.append("struck")).state == "UNPROVEN"
+    assert order[2:] == ["asked", "struck", "asked"]
+
+
 def test_an_engine_that_dies_leaves_the_halt_unproven_and_the_subject_dead(
     docker: DockerServer, on_docker: Contained
 ) -> None:

@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from keyturn.app import sealed
 from keyturn.core.events import HaltProven, HaltUnproven, SandboxSwept
+from keyturn.core.terms import Instant
 from keyturn.sandbox.bubblewrap import Bubblewrap
+from keyturn.sandbox.port import Receipt
 from keyturn.sandbox.running import BubblewrapRunning
 from tests.journeys.playing import Play, play
 from tests.sandbox.conftest import specification
@@ -83,6 +86,10 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "the trust file is gone": lambda home: (home / "trust.json").unlink(),
     "the service key is gone": lambda home: (home / "service.key" / "service.json").unlink(),
     "the operation cannot be read": lambda home: (home.parent / "operation.toml").write_text("= nonsense"),
+    "the operation nests without end": lambda home: (home.parent / "operation.toml").write_text("a = " + "[" * 9999),
+    "the operation holds a number without end": lambda home: (home.parent / "operation.toml").write_text(
+        "a = " + "9" * 9999
+    ),
     "the blobs cannot be written": lambda home: _instead(home / "blobs"),
 }
 
@@ -105,8 +112,28 @@ def test_it_kills_and_latches_without(scene: Scene, what: str) -> None:
         assert "could not be kept" in receipt["why"]
         return
     assert any(str(line).startswith("log: the halt is not recorded yet") for line in receipt["unknown"])
-    shared = what == "the operation cannot be read"  # then another machine may govern, for all that can be seen
+    shared = what.startswith("the operation ")  # then another machine may govern, for all that can be seen
     assert (code, receipt["state"]) == ((7, "UNPROVEN") if shared else (0, "STOPPED"))
+
+
+class Elsewhere:
+    """An engine that never ran anything of this project, and says so with proof."""
+
+    def sweep(self, also: Callable[[], None]) -> Receipt:
+        also()
+        return Receipt("an engine", "start", Instant(1), 0.0, 0.0, 0.0, 0, 0, "STOPPED", ())
+
+
+def test_an_engine_that_was_chosen_after_the_governor_began_hides_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The governor hangs over sandboxes of this machine, and the file now speaks of an engine that has none."""
+    monkeypatch.setattr(sealed, "_backend", lambda _: Elsewhere())
+    receipt = sealed.Sealed.halter(scene.home).halt_all("enough")
+    assert scene.running.wait(timeout=5).reason == "lost"
+    assert (receipt["state"], receipt["survivors"]) == ("STOPPED", 0)
+    assert int(str(receipt["processes_before"])) >= 1
+    assert "an engine" in str(receipt["scope"])
 
 
 def test_a_database_that_is_away_makes_it_unproven(scene: Scene) -> None:

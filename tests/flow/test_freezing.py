@@ -213,6 +213,17 @@ def test_what_cannot_be_held_still_leaves_no_mark(found: Found) -> None:
     assert world.latch.frozen() is None
 
 
+def test_a_freeze_by_a_name_that_no_log_can_hold_is_recorded_and_let_go_on(found: Found) -> None:
+    world = warranted(found())
+    asked, held = freezes.freeze(
+        Holder(), world.latch, by="person:\udcff", reason="\udcff", minutes=1, now=world.clock.now(), keep=lambda _: ""
+    )
+    with world.log(Tape()) as log:
+        freezes.record(log, asked, held)
+    thaw(world)
+    assert world.latch.frozen() is None
+
+
 def test_what_does_not_go_on_raises_after_its_record(found: Found) -> None:
     """Whoever let it go on must halt then, and the door does: the mark is gone, so that it can tell."""
     world = warranted(found())

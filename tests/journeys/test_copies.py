@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,21 @@ def test_a_stopped_copy_is_killed_by_a_halt_without_a_governor(scene: Scene) -> 
     assert held.wait(5) == -signal.SIGKILL
 
 
+def test_a_copy_that_left_is_nobodys_to_kill_whatever_its_children_hold(scene: Scene) -> None:
+    """A worker that was forked before shares the cord; its end must not be the end of a process that let go."""
+    fork = "import os\nif os.fork() == 0:\n    time.sleep(20)\n    os._exit(0)\n"
+    governor, held = scene.governor(), scene.held(then=fork + LEAVE)
+    assert held.stdin is not None
+    held.stdin.write("\n")
+    held.stdin.flush()
+    assert said(held) == "left"
+    assert eventually(lambda: scene.project.copies() == 0)
+    governor.kill()
+    governor.wait()
+    time.sleep(0.3)
+    assert held.poll() is None
+
+
 def test_a_copy_that_outlived_its_governor_is_ended_and_receipted_by_the_next(scene: Scene) -> None:
     """As if the kernel and the lease had both failed: its record is put back, and a process lives behind it."""
     governor, held = scene.governor(), scene.held(then=LEAVE)
@@ -174,7 +190,11 @@ def test_a_record_of_another_process_kills_nobody(scene: Scene) -> None:
         bystander.wait()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": -1}', "\x00"])
+GREAT = json.dumps({"permit": "p", "pid": 10**30, "started": 1, "boot": "b", "namespace": "n"})
+"""A number of a process that nobody could even ask for."""
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": -1}', "\x00", "[" * 4000, GREAT])
 def test_a_record_that_cannot_be_read_makes_a_halt_unproven(scene: Scene, text: str) -> None:
     folder = scene.project.home / "copies"
     folder.mkdir(exist_ok=True)

@@ -37,14 +37,15 @@ def test_what_an_earlier_boot_wrote_counts_for_nothing(tmp_path: Path) -> None:
     assert whereabouts.read(tmp_path, NAME) == Whereabouts()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1}', '{"places": []}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"boot": 1}', '{"places": []}', "[" * 100_000])
 def test_what_cannot_be_read_is_somebody_whom_no_cgroup_shows(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     assert whereabouts.read(tmp_path, NAME).places == (NOWHERE,)
 
 
-def test_a_cgroup_without_our_name_is_never_believed(tmp_path: Path) -> None:
+def test_a_cgroup_without_our_name_is_never_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An edited file must not turn a halt into a weapon against the rest of the machine."""
+    monkeypatch.setattr(whereabouts, "mounted", lambda: (tmp_path,))
     other, ours = tmp_path / "system.slice", tmp_path / NAME
     for place in (other, ours):
         place.mkdir()
@@ -52,6 +53,20 @@ def test_a_cgroup_without_our_name_is_never_believed(tmp_path: Path) -> None:
     said(tmp_path, str(other), str(ours), str(tmp_path / NAME / ".." / "system.slice"), str(tmp_path / "gone" / NAME))
     assert whereabouts.read(tmp_path, NAME).places == (str(ours),)
     assert whereabouts.read(tmp_path, NAME).others(ours) == ()
+
+
+def test_a_link_with_our_name_does_not_lead_to_somebody_elses_cgroup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a folder with our name that is no cgroup, or a place that may not be looked into."""
+    top, elsewhere = tmp_path / "cgroup", tmp_path / "elsewhere"
+    monkeypatch.setattr(whereabouts, "mounted", lambda: (top,))
+    for place in (top / "system.slice", elsewhere / NAME):
+        place.mkdir(parents=True)
+        (place / "cgroup.kill").touch()
+    (top / NAME).symlink_to(top / "system.slice")
+    said(tmp_path, str(top / NAME), str(elsewhere / NAME), f"{top}/{'x' * 300}/{NAME}", f"{top}/\0/{NAME}")
+    assert whereabouts.read(tmp_path, NAME).places == ()
 
 
 def test_it_is_written_once(tmp_path: Path) -> None:

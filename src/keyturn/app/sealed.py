@@ -15,7 +15,7 @@ from pathlib import Path
 
 from keyturn.app import specs
 from keyturn.app.copies.desk import Desk
-from keyturn.app.copies.receipts import receipt_document, whole
+from keyturn.app.copies.receipts import beside, receipt_document, whole
 from keyturn.app.machine.containment import Containment
 from keyturn.app.operating import operation
 from keyturn.app.parking import Files, Parking, SpecOf
@@ -94,13 +94,17 @@ class Sealed:
 
         An engine that cannot be reached, or not even be read of, keeps nobody from killing what runs on this machine.
         """
+        own = open_backend(home / "run", runtime_cache=home / "runtime.json")
         try:
-            return _Sweeper(_backend(home), home, None, lambda _: None)
-        except KeyturnError as fault:
-            own = open_backend(home / "run", runtime_cache=home / "runtime.json")
+            chosen = _backend(home)
+        except (KeyturnError, OSError) as fault:
             sweeper = _Sweeper(own, home, None, lambda _: None)
-            sweeper.unread = f"engine: the one that the operator chose could not be opened: {fault.message}"
+            sweeper.unread = f"engine: the one that the operator chose could not be opened: {fault}"
             return sweeper
+        sweeper = _Sweeper(chosen, home, None, lambda _: None)
+        if type(chosen) is not type(own):
+            sweeper.beside = own  # the governor that hangs may be older than the choice
+        return sweeper
 
     def halt_all(self, why: str) -> Document:
         """Kill everything that runs sealed; see the port `Halter`."""
@@ -244,9 +248,12 @@ class _Sweeper(Sealed):
     """A halter without a governor: what it can kill is what lives in the project's own cgroup, or with its engine."""
 
     unread: str = ""
+    beside: Backend | None = None
 
     def halt_all(self, why: str) -> Document:
+        here = self.beside.sweep() if self.beside is not None else None  # first: an engine may take its time
         receipt = {**self.sweep(), "why": why}
+        receipt = beside(receipt, here) if here is not None else receipt
         return unseen(receipt, self.unread) if self.unread else receipt
 
 

@@ -158,7 +158,7 @@ class FileLatch:
     def reason(self) -> str | None:
         """Why it is set, or None."""
         try:
-            return self.path.read_text(encoding="utf-8")
+            return self.path.read_bytes().decode("utf-8", "replace")  # set is set, whatever it says
         except FileNotFoundError:
             return None
 

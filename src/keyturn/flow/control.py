@@ -6,10 +6,12 @@ asked is named by `do`; a request without it, with one that nobody here knows, o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +24,10 @@ REQUEST_BYTES_MAX = 4096
 ANSWER_SECONDS = 20.0
 KNOCK_SECONDS = 1.0
 HEARD_SECONDS = 2.0
+NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}
+"""Why nobody can be let in just now, which is no reason to close the door for ever."""
+
+NO_ROOM_SECONDS = 0.02
 HEARD = b"\n"
 """What a door says at once to whoever asks for a halt, before the receipt; to a reader of JSON it is nothing."""
 
@@ -68,8 +74,11 @@ class ControlDoor:
         while not self._closed:
             try:
                 connection, _ = self._socket.accept()
-            except OSError:
-                return
+            except OSError as fault:
+                if fault.errno not in NO_ROOM:  # closed
+                    return
+                time.sleep(NO_ROOM_SECONDS)  # whoever knocks waits for the room, or acts by their own hand
+                continue
             try:
                 threading.Thread(target=self._answer, args=(connection,), name="keyturn-knock", daemon=True).start()
             except RuntimeError:  # no thread to be had: whoever knocks is answered all the same
@@ -80,10 +89,10 @@ class ControlDoor:
         ask: Ask | None = None
         request: Mapping[str, object] = {}
         try:
-            request = json.loads(connection.recv(REQUEST_BYTES_MAX) or b"{}")
+            request = _clean(json.loads(connection.recv(REQUEST_BYTES_MAX) or b"{}"))
             by, reason = str(request.get("by", "somebody")), str(request.get("reason", "no reason given"))
             ask = self._asks.get(str(request.get("do", "halt")))
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             # Whoever knocks wants a halt; an unreadable knock is halted on rather than ignored.
             by, reason = "somebody", "an unreadable request at the control socket"
         if ask is None:
@@ -110,6 +119,14 @@ class ControlDoor:
             return self._halt(by, reason)
         except (KeyturnError, OSError) as fault:
             return {"state": "UNPROVEN", "why": reason, "unknown": [f"the halt was not recorded: {fault}"]}
+
+
+def _clean(request: Mapping[str, object]) -> Mapping[str, object]:
+    """The request with only such texts as any file and any log can hold."""
+    return {
+        name: said.encode("utf-8", "replace").decode() if isinstance(said, str) else said
+        for name, said in request.items()
+    }
 
 
 def _asked(ask: Ask, request: Mapping[str, object], connection: socket.socket) -> Document | None:

@@ -26,6 +26,9 @@ LOOK_SECONDS = 0.1
 SPARE = 1000
 """How long before its bound a freeze may still be let go on, so that the record of it lies within."""
 
+UNREAD = "f-unread"
+"""Names a freeze whose mark cannot be read."""
+
 BY = "freeze"
 """Who halts what was forgotten."""
 
@@ -51,7 +54,7 @@ def freeze(
     What cannot be held still at all runs on: the mark goes again, and the answer says so.
     """
     until_at = Instant(int(now + minutes * MINUTE))
-    asked = Freeze(f"f-{secrets.token_hex(4)}", by[:100], halts.kept(keep, reason), now, until_at)
+    asked = Freeze(f"f-{secrets.token_hex(4)}", halts.clean(by)[:100], halts.kept(keep, reason), now, until_at)
     latch.freeze(_written(asked))
     try:
         held = freezer.freeze(minutes * 60)
@@ -104,7 +107,7 @@ def standing(latch: Latch) -> Freeze | None:
         id, by, reason = (str(said[name]) for name in ("freeze", "by", "reason"))
         return Freeze(id, by, reason, Instant(int(said["at"])), Instant(int(said["until_at"])))
     except (ValueError, KeyError, TypeError):
-        return Freeze("f-unread", "somebody", "its mark cannot be read", Instant(0), Instant(0))
+        return Freeze(UNREAD, "somebody", "its mark cannot be read", Instant(0), Instant(0))
 
 
 def wait(governor: Governor) -> bool:

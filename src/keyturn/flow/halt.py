@@ -62,10 +62,13 @@ def act(
     The receipt names the halt that the latch stands for, so that log and latch speak of the same one, and says `why`.
     `keep` takes what a person typed out of both, and leaves a reference; without it `reason` is none of their words.
     """
-    first = halter.halt_all(_UNREAD if keep else reason)
-    why = kept(keep, reason) if keep else reason
-    # A crash from here on leaves the latch: nothing is launched, and the next start records the halt.
-    unlatched = _latch(latch, f"{name or _name()} {by}: {why}")
+    by, unlatched, why = clean(by), "", clean(reason)
+    try:
+        first = halter.halt_all(_UNREAD if keep else reason)
+    finally:  # whatever went wrong with the kill, nothing may be launched any more
+        why = kept(keep, reason) if keep else why
+        # A crash from here on leaves the latch: nothing is launched, and the next start records the halt.
+        unlatched = _latch(latch, f"{name or _name()} {by}: {why}")
     second = halter.halt_all(why)  # whatever was being launched while the latch was being set
     nothing_new = second.get("state") == STOPPED and second.get("processes_before") in (0, None)
     receipt = {**(first if nothing_new else second), "halt": _named(latch) or name, "why": why}
@@ -117,6 +120,11 @@ def unseen(receipt: ev.Document, what: str, *, proven: bool = False) -> ev.Docum
     return {**receipt, "state": receipt.get("state") if proven else "UNPROVEN", "unknown": unknown}
 
 
+def clean(text: str) -> str:
+    """The text with a question mark for whatever no file and no log could hold, such as a byte that was no text."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def kept(keep: Callable[[bytes], str], reason: str) -> str:
     """The reference to what somebody typed; what cannot be kept is given up, because a halt waits for no disk."""
     try:
@@ -137,6 +145,7 @@ def _latch(latch: Latch, why: str) -> str:
 def record(log: Log, *, by: str, reason: str, receipt: ev.Document) -> None:
     """Write the halt down, whoever else is writing."""
     log.refresh()
+    by, reason = clean(by), clean(reason)
     named = str(receipt.get("halt") or _name())
     said = {key: value for key, value in receipt.items() if key != "halt"}
 

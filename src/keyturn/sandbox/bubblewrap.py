@@ -31,7 +31,7 @@ from keyturn.sandbox.freezing.freezer import Freezer
 from keyturn.sandbox.freezing.held import Held, Look
 from keyturn.sandbox.launching.launcher import PARK_SECONDS_MAX, Launcher
 from keyturn.sandbox.port import Capabilities, Receipt, Runtime, Spec
-from keyturn.sandbox.proof import Target, exited, stop
+from keyturn.sandbox.proof import Target, stop
 from keyturn.sandbox.running import BubblewrapParked
 from keyturn.sandbox.runtime import resolve
 from keyturn.sandbox.traces import whereabouts
@@ -215,10 +215,7 @@ class Bubblewrap:
     def _behind(self, also: Callable[[], None]) -> None:
         """Strike what else is to die, then the launcher, and once it is gone whatever it made after the kill."""
         also()
-        launcher = self._launcher.strike()
-        if launcher >= 0:
-            exited((launcher,), LAUNCHER_SECONDS_MAX)
-            os.close(launcher)
+        if self._launcher.strike(LAUNCHER_SECONDS_MAX):
             self._kill_all()
 
     def may_kill(self) -> str:
@@ -239,21 +236,23 @@ class Bubblewrap:
         for cell in cells:
             cell.halted = True
         root = self._layout.root if self._layout is not None else None
-        inits = tuple(fd for cell in cells for fd in cell.target().inits)
+        watched = [cell.watch() for cell in cells]
         asked = (lambda: populated(root)) if root is not None else ((lambda: False) if not cells else None)
         alive = (lambda: processes(root)) if root is not None else list[int]
         target = Target(
             _scope(cells),
             self._kill_all,
-            inits,
+            tuple(fd for inits, _ in watched for fd in inits),
             asked,
             alive,
             behind=lambda: self._behind(also),
-            unknown=self.marks.devices,
+            unknown=lambda: (*dict.fromkeys(line for _, unseen in watched for line in unseen), *self.marks.devices()),
         )
-        receipt = stop(target, why)
-        self.marks.after(receipt, root)
-        self._freezer.end()
+        try:
+            receipt = stop(target, why)
+            self.marks.after(receipt, root)
+        finally:  # or the clock of subjects would stand still for ever
+            self._freezer.end()
         return receipt
 
     def freeze(self, seconds: float) -> Held:

@@ -243,11 +243,20 @@ class Cell:
 
     def target(self) -> Target:
         """This sandbox as something to stop, with process descriptors of its own."""
-        with self._lock:
-            inits = () if self.closed else tuple(os.dup(fd) for fd in self.pidfds())
+        inits, unseen = self.watch()
         populated = self.leaf.populated if self.leaf.folder is not None else None
-        unknown = unproven_devices(self.spec.devices)
+        unknown = unseen + unproven_devices(self.spec.devices)
         return Target(f"sandbox {self.id}", self.kill, inits, populated, self.processes, unknown=lambda: unknown)
+
+    def watch(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """Process descriptors for whoever stops it, and what cannot be watched for want of any; never raises."""
+        mine: list[int] = []
+        with self._lock:
+            try:
+                mine.extend(os.dup(fd) for fd in (() if self.closed else self.pidfds()))
+            except OSError as error:  # no descriptor is left: the kill is written all the same
+                return tuple(mine), (f"init: its exit could not be watched: {error.strerror}",)
+        return tuple(mine), ()
 
     def processes(self) -> list[int]:
         """Every process in it; without a cgroup, those of its process namespace that the kernel shows us."""
@@ -291,10 +300,9 @@ class Cell:
             first, self.closed = not self.closed, True
         if not first:
             return
-        with self._lock:
-            self.ends.close()
-            self.decoys.close()
-            self.leaf.remove()
+        self.ends.close()  # without the lock, for which a halt would wait: nobody touches them once it is closed
+        self.decoys.close()
+        self.leaf.remove()
         with contextlib.suppress(OSError):
             self.folder.rmdir()
         self._done(self.id)

@@ -58,6 +58,12 @@ def _mounts() -> tuple[Path | None, dict[str, Path]]:
     return v2, v1
 
 
+def mounted() -> tuple[Path, ...]:
+    """Every place where cgroup v2 is mounted."""
+    lines = [line.partition(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return tuple(Path(before.split(" ")[4]) for before, _, after in lines if after.startswith("cgroup2 "))
+
+
 def _own(v2: Path) -> Path:
     """The cgroup in which this process is."""
     for line in Path("/proc/self/cgroup").read_text().splitlines():

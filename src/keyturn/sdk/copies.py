@@ -62,6 +62,9 @@ class Copy:
         if self._over.is_set():
             return
         self._over.set()
+        # First: a child that was forked shares the cord, and the kernel would still kill this process at its end.
+        fcntl.fcntl(self._cord, fcntl.F_SETFL, os.O_NONBLOCK)
+        fcntl.fcntl(self._cord, fcntl.F_SETOWN, 0)
         os.close(self._cord)
         try:
             self._line.sendall(LEFT)

@@ -28,13 +28,20 @@ ENDS = {"memory": "out of memory", "wall": "its time is up", "lease": "the lease
 SILENT_SECONDS_MAX = 30.0
 """How long an agent may say nothing, not even that it is there, before the sandbox is lost."""
 
+OVERDUE_SECONDS_MAX = 30.0
+"""How much later than its time-out the end of a command may be told, on a machine that may be busy."""
+
 
 @dataclass(slots=True)
 class Call:
-    """One thing asked of the agent. `answer` is its last frame; the streams hold what came before it."""
+    """One thing asked of the agent. `answer` is its last frame; the streams hold what came before it.
+
+    One that has no answer `until` then has escaped its time-out: commands bear the agent's user, and may hold it still.
+    """
 
     number: int
     bytes_max: int
+    until: float | None = None
     answer: dict[str, object] | None = None
     streams: dict[int, bytearray] = field(default_factory=lambda: {1: bytearray(), 2: bytearray()})
     done: threading.Event = field(default_factory=threading.Event)
@@ -94,7 +101,9 @@ class Living:
             if self.lost:
                 raise self._unavailable()
             self._number += 1
-            call = self._calls[self._number] = Call(self._number, bytes_max)
+            seconds = float(str(order.get("seconds") or 0))
+            until = time.monotonic() + seconds + OVERDUE_SECONDS_MAX if seconds else None
+            call = self._calls[self._number] = Call(self._number, bytes_max, until)
             self._outgoing += map(memoryview, frames({**order, "id": call.number}, body))
         self._stir()
         return call
@@ -192,6 +201,10 @@ class Living:
         now = time.monotonic()
         if now - self._heard > SILENT_SECONDS_MAX:
             raise Broken(f"silent for {SILENT_SECONDS_MAX:.0f} seconds")
+        with self._lock:
+            overdue = any(call.until is not None and now > call.until for call in self._calls.values())
+        if overdue:
+            raise Broken("a command outlived its time-out")
         if now - self._pinged >= self._pause:
             self._pinged = now
             with self._lock:

@@ -1,7 +1,7 @@
 """The governor's end of every known copy: admit it, keep its lease, and end it.
 
-`strike` takes no lock, reads no disk and waits for nothing, because a halt calls it. A copy counts as stopped only when
-the kernel says that its process has ended.
+`strike` reads no disk and waits for no lock that is held for longer than a system call, because a halt calls it. A copy
+counts as stopped only when the kernel says that its process has ended.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -26,6 +27,7 @@ from keyturn.sandbox.proof import boottime
 
 PROOF_SECONDS_MAX = 5.0
 COPIES_MAX = 1000
+DESCRIPTORS_EACH, DESCRIPTORS_SPARE = 4, 256
 BEATS = 4
 """How many signs of life a copy gets in the time after which it must end itself."""
 
@@ -39,6 +41,12 @@ BEAT, HALT, LEFT = b"beat\n", b"halt\n", b"left\n"
 Row = dict[str, Json]
 
 
+def copies_max() -> int:
+    """How many copies this governor may hold: each takes descriptors, and some must stay for sandboxes and a halt."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return COPIES_MAX if soft < 0 else max(0, min(COPIES_MAX, (soft - DESCRIPTORS_SPARE) // DESCRIPTORS_EACH))
+
+
 @dataclass(slots=True, eq=False)
 class Held:
     """One copy in hand. `line` carries signs of life; `cord` carries nothing, and its end makes the kernel kill.
@@ -50,26 +58,34 @@ class Held:
     pidfd: int
     line: socket.socket | None = None
     cord: socket.socket | None = None
+    hand: threading.Lock = field(default_factory=threading.Lock)
 
     def strike(self) -> None:
         """Say *halt*, cut the cord and kill; whatever of this fails, the others still work."""
-        if self.line is not None:
+        line = self.line  # once: who registers may take it away meanwhile
+        if line is not None:
             with contextlib.suppress(OSError):
-                self.line.send(HALT, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                line.send(HALT, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         if self.cord is not None:
             with contextlib.suppress(OSError):
                 self.cord.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):  # not ours to kill, or gone: `prove` looks
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        with self.hand, contextlib.suppress(OSError):  # not ours to kill, or gone: `prove` looks
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def gone(self, seconds: float = 0.0) -> bool:
+        """Whether its process was seen to have ended, waiting at most so long; what was let go of was not."""
+        return self.pidfd >= 0 and records.gone(self.pidfd, seconds)
 
     def close(self) -> None:
         """Let go of it; a copy that lives ends itself then."""
         for end in (self.line, self.cord):
             if end is not None:
                 end.close()
-        pidfd, self.pidfd = self.pidfd, -1
-        if pidfd >= 0:
-            os.close(pidfd)
+        with self.hand:  # or a strike could meet whatever gets the number next
+            if self.pidfd >= 0:
+                os.close(self.pidfd)
+            self.pidfd = -1
 
 
 @dataclass(slots=True)
@@ -104,25 +120,32 @@ class Desk:
         The caller holds the latch's lock, so that a halt comes before or after it, and never in between.
         """
         halts = self.halts
-        if len(self.held) >= COPIES_MAX:
-            raise Conflict(f"{COPIES_MAX} copies are known already", help="end some of them")
+        most = copies_max()
+        if len(self.held) >= most:
+            raise Conflict(f"{most} copies are known already", help="end some of them, or raise `ulimit -n`")
         record, pidfd = records.peer(connection, permit)
         if record.id in self.held:
             os.close(pidfd)
             raise Conflict(f"process {record.pid} is registered already", help="hold one lease in each process")
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as fault:
+            os.close(pidfd)
+            raise Unavailable(
+                f"the copy could not be taken in hand: {fault.strerror}", help="register again"
+            ) from fault
         copy = Held(record, pidfd, connection, ours)
         with theirs:
+            self.held[record.id] = copy
             try:
                 records.keep(self.folder, record)
-                self.held[record.id] = copy
                 if self.halts != halts:
                     raise Conflict("a halt came in between", help="see `keyturn status`")
                 said = {"state": "held", "copy": record.id, "lease_seconds": lease_seconds}
                 socket.send_fds(connection, [json.dumps(said).encode() + b"\n"], [theirs.fileno()])
             except (OSError, KeyturnError) as fault:
-                copy.strike()  # it holds weights and has no lease
-                self._let_go(copy)
+                copy.line = None  # the answer is told on it, and then it is closed
+                copy.strike()  # it may hold weights and has no lease; a halt that looks now sees its end
                 if isinstance(fault, KeyturnError):
                     raise
                 raise Unavailable(f"the copy went away: {fault.strerror}", help="register again") from fault
@@ -147,7 +170,7 @@ class Desk:
         until, rows = boottime() + seconds, []
         with self.lock:
             for copy in list(self.held.values()):
-                ended = records.gone(copy.pidfd, max(0.0, until - boottime()))
+                ended = copy.gone(max(0.0, until - boottime()))
                 rows.append(_row(str(copy.record), "" if ended else "its end was not seen"))
                 if ended:
                     self._let_go(copy)
@@ -191,35 +214,40 @@ class Desk:
     def _attend(self, done: threading.Event, lease_seconds: float) -> None:
         while not done.wait(lease_seconds / BEATS):
             with self.lock:
-                for copy in list(self.held.values()):
-                    self._look_after(copy, self.ended)
+                told = [self._look_after(copy, self.ended) for copy in list(self.held.values())]
+            for each in filter(None, told):  # without the lock: a terminal that is held still must not keep a halt
+                with contextlib.suppress(OSError, ValueError):  # nor one that is gone end the signs of life
+                    self.tell(each)
 
-    def _look_after(self, copy: Held, revoked: Collection[str]) -> None:
-        """One sign of life, or the end: it left, it is gone, its line broke, or its permit was revoked."""
-        if records.gone(copy.pidfd):
+    def _look_after(self, copy: Held, revoked: Collection[str]) -> str:
+        """One sign of life, or the end: it left, it is gone, its line broke, or its permit was revoked.
+
+        Gives what people are to be told.
+        """
+        if copy.gone():
             self._let_go(copy)
-            return
-        word = _heard(copy.line) if copy.line is not None else b""
+            return ""
+        line = copy.line
+        word = _heard(line) if line is not None else b""
         if word == LEFT:
             self._let_go(copy)
         elif copy.record.permit in revoked or word is not None:
             why = "its permit was revoked" if copy.record.permit in revoked else "it no longer listens"
-            self.tell(f"the copy in {copy.record} is ended: {why}")
             copy.strike()
-        elif copy.line is not None:
+            return f"the copy in {copy.record} is ended: {why}"
+        elif line is not None:
             with contextlib.suppress(OSError):  # it does not read: its own lease runs out
-                copy.line.send(BEAT, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                line.send(BEAT, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        return ""
 
 
 def _heard(line: socket.socket) -> bytes | None:
     """What a copy said, empty at the end of the line; None where it said nothing."""
     poll = select.poll()
-    poll.register(line, select.POLLIN)
-    if not poll.poll(0):
-        return None
     try:
-        return line.recv(len(LEFT), socket.MSG_DONTWAIT)
-    except OSError:
+        poll.register(line, select.POLLIN)
+        return line.recv(len(LEFT), socket.MSG_DONTWAIT) if poll.poll(0) else None
+    except (OSError, ValueError):  # broken, or closed on our side
         return b""
 
 

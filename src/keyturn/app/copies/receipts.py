@@ -42,5 +42,25 @@ def whole(sandboxes: Document, copies: Sequence[dict[str, Json]]) -> Document:
     }
 
 
+def beside(receipt: Document, here: Receipt) -> Document:
+    """The receipt with what was swept on this machine beside an engine; where nothing was, as it is."""
+    if here.state == "STOPPED" and not here.processes_before:
+        return receipt
+    before, after = (int(str(receipt[key])) for key in ("processes_before", "survivors"))
+    known = receipt["unknown"]
+    unknown: list[Json] = [
+        *(known if isinstance(known, list) else []),
+        *(f"this machine: {why}" for why in here.unknown),
+    ]
+    return {
+        **receipt,
+        "scope": f"{receipt['scope']}, and {here.scope}",
+        "processes_before": before + here.processes_before,
+        "survivors": after + here.survivors,
+        "state": receipt["state"] if here.state == "STOPPED" else "UNPROVEN",
+        "unknown": unknown,
+    }
+
+
 def _copies(count: int) -> str:
     return "copy" if count == 1 else "copies"

@@ -5,6 +5,7 @@ A process number comes back; with the moment of its start, the machine's boot an
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -25,6 +26,8 @@ START_FIELD = 19
 """Where the start stands in `/proc/PID/stat`, counted behind the name."""
 
 RECORD_BYTES_MAX = 4096
+PID_MAX = (1 << 31) - 1
+"""A greater number is no process, and nothing that could even be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,9 @@ def peer(connection: socket.socket, permit: str) -> tuple[Record, int]:
 def _descriptor(connection: socket.socket, pid: int) -> int:
     try:
         return connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:  # it is gone, and its number may be another's by now
+            raise
         return os.pidfd_open(pid)  # an older kernel: whether it still is the peer is looked at afterwards
 
 
@@ -162,7 +167,7 @@ def read_all(folder: Path) -> tuple[list[Record], list[str]]:
             found.append(_read(place))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             unread.append(f"the record `{place.name[:80]}` cannot be read: {error}"[:300])
     return found, unread
 
@@ -171,7 +176,7 @@ def _read(place: Path) -> Record:
     with place.open("rb") as file:
         said = json.loads(file.read(RECORD_BYTES_MAX))
     record = Record(**said)
-    if [type(value) for value in asdict(record).values()] != [str, int, int, str, str] or record.pid <= 0:
+    if [type(value) for value in asdict(record).values()] != [str, int, int, str, str] or not 0 < record.pid <= PID_MAX:
         raise ValueError("it is none of ours")
     return record
 

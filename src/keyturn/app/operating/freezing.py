@@ -87,8 +87,9 @@ class Freezing:
     def _forgotten(self, asked: Freeze) -> None:
         with self.turn:
             standing = freezes.standing(self.latch)
-            if standing is not None and standing.id == asked.id:
-                self.holds = False
+            marked = standing is not None and standing.id in {asked.id, freezes.UNREAD}
+            if marked or any(isinstance(each, dict) and each.get("still") for each in self.sealed.look()):
+                self.holds = False  # a mark that somebody took away or spoilt lets nothing stay held for ever
                 self.halt(freezes.BY, freezes.FORGOTTEN)
 
     def _look(self, request: Mapping[str, object], _: socket.socket) -> Document:
@@ -189,9 +190,9 @@ def _recorded(project: Project, asked: Freeze, held: Document) -> Document:
     try:
         with project.opened() as log:
             freezes.record(log, asked, held)
-    except KeyturnError as fault:
+    except (KeyturnError, OSError) as fault:
         said = held.get("unknown")
-        more = [*(said if isinstance(said, list) else []), f"log: the freeze is not recorded yet: {fault.message}"]
+        more = [*(said if isinstance(said, list) else []), f"log: the freeze is not recorded yet: {fault}"]
         return _said(asked, {**held, "unknown": [*more]})
     return _said(asked, held)
 

@@ -60,7 +60,7 @@ def read(root: Path) -> Operation:
 
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
+    except (ValueError, RecursionError) as fault:  # a number or a nesting without end too
         raise MalformedInput(f"{FILE}: {str(fault)[:200].lower()}", help="correct the TOML at that line") from fault
     problems = tuple(_problems(document))
     if problems:

@@ -230,32 +230,31 @@ class Contained:
         return tuple(looks)
 
     def halt_all(self, why: str, also: Callable[[], None] = lambda: None) -> Receipt:
-        """Stop every live container, and whatever else bears our label, from any thread."""
+        """Stop every live container, from any thread; what needs no engine goes first: one may hang."""
         self._halts += 1
         live = list(self._live.values())
         for held in live:
             held.halted = True
+        also()
+        for held in live:
+            held.cut()
         pairs = [(held.container, held.watched) for held in live]
-
-        def cut() -> None:
-            for held in live:
-                held.cut()
-            also()
-
         scope = f"{len(live)} containers of this governor, on {self.engine.scope}"
-        return prove(pairs, scope, why, cut=cut, seconds=self.engine.proof_seconds)
+        return prove(pairs, scope, why, cut=lambda: None, seconds=self.engine.proof_seconds)
 
     def sweep(self, also: Callable[[], None] = lambda: None) -> Receipt:
         """Kill and receipt what an earlier governor left behind, by its label; only before the first launch."""
         invariant(not self._live, "a sweep comes before the first launch")
         scope = f"what an earlier governor left, by its label, on {self.engine.scope}"
+        also()
         try:
             left = self.engine.left(self._tag)
         except Unavailable as error:
-            also()
             return _unproven(scope, f"engine: {error.message}")
         alive = [one for one in left if not _is_over(one)]
-        receipt = prove([(one, None) for one in alive], scope, "start", cut=also, seconds=self.engine.proof_seconds)
+        receipt = prove(
+            [(one, None) for one in alive], scope, "start", cut=lambda: None, seconds=self.engine.proof_seconds
+        )
         if receipt.state == "STOPPED":
             for one in left:
                 with contextlib.suppress(Unavailable):  # what is dead and stays is found again

@@ -23,6 +23,9 @@ from keyturn.sandbox.proof import boottime
 LAUNCH_SECONDS_MAX = 3.0
 """How long a launch that is under way may take before it counts as not held."""
 
+PATIENCE_SECONDS = 10.0
+"""How long after its bound a launch still waits for the halt of what was forgotten."""
+
 ANSWER_SECONDS_MAX = 1.0
 STILL_SECONDS_MAX = 2.0
 LOOK_SECONDS = 0.0005
@@ -45,7 +48,9 @@ class Freezer:
         with self._gate:
             ends = self._ends
             while self._until is not None:
-                self._gate.wait()
+                if boottime() > self._until + PATIENCE_SECONDS:
+                    raise Unavailable("a freeze is past its bound, and nobody has halted", help="`keyturn halt`")
+                self._gate.wait(LAUNCH_SECONDS_MAX)
             if self._ends != ends:
                 raise Unavailable("a halt came while everything was held still", help="see `keyturn status`")
             self._launching += 1

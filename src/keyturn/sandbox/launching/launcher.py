@@ -18,6 +18,7 @@ from collections.abc import Callable
 from keyturn.core.errors import Unavailable
 from keyturn.core.terms import Json
 from keyturn.sandbox.command import ALONE
+from keyturn.sandbox.proof import exited
 
 PARK_SECONDS_MAX = 15.0
 LAUNCHER_BYTES_MAX = 200_000
@@ -31,6 +32,7 @@ class Launcher:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._pidfd = -1
+        self._pidfd_lock = threading.Lock()
 
     def _start(self) -> socket.socket:
         if self._channel is not None and self._process is not None and self._process.poll() is None:
@@ -67,19 +69,19 @@ class Launcher:
             raise Unavailable(f"the launcher could not start a sandbox: {why}", help="see `keyturn doctor`")
         return int(json.loads(answer)["pid"]), got[0]
 
-    def strike(self) -> int:
-        """Kill it, from any thread, whatever it is doing; gives a descriptor of it, or -1 where there is none.
+    def strike(self, seconds: float) -> bool:
+        """Kill it, from any thread, whatever it is doing, and wait so long for its end; False where there is none.
 
-        The next launch starts another one. Without this, a launch under way could come to life behind a kill.
+        The next launch starts another one. Without this, a launch under way could come to life behind a kill. It asks
+        for no descriptor, so that it works where none is left, and meanwhile nobody gives the number to another.
         """
-        try:
-            mine = os.dup(self._pidfd) if self._pidfd >= 0 else -1
-        except OSError:  # it was closed in between, and waited for before that
-            return -1
-        if mine >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(mine, signal.SIGKILL)
-        return mine
+        with self._pidfd_lock:
+            if self._pidfd < 0:
+                return False
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            exited((self._pidfd,), seconds)
+            return True
 
     def _close(self) -> None:
         if self._channel is not None:
@@ -92,9 +94,10 @@ class Launcher:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if self._pidfd >= 0:
-            pidfd, self._pidfd = self._pidfd, -1
-            os.close(pidfd)
+        with self._pidfd_lock:
+            if self._pidfd >= 0:
+                os.close(self._pidfd)
+            self._pidfd = -1
 
     def close(self) -> None:
         """End it."""

@@ -41,8 +41,8 @@ class Marks:
             boot, *names = (self.folder / DEVICES).read_text().split("\n")
         except FileNotFoundError:
             return ()
-        except OSError as error:
-            return (f"devices: which were shown cannot be read: {error.strerror}",)
+        except (OSError, ValueError) as error:
+            return (f"devices: which were shown cannot be read: {error}",)
         return unproven_devices(names) if boot == BOOT_ID.read_text().strip() else ()
 
     def show_devices(self, spec: Spec) -> None:
@@ -53,11 +53,14 @@ class Marks:
         mark.write_text("\n".join([boot, *sorted({*known, *spec.devices})]))
 
     def traces(self) -> bool:
-        """Whether anything may still live that no cgroup would show."""
-        if not self.folder.is_dir():
-            return False
+        """Whether anything may still live that no cgroup would show; what cannot be read may. Never raises."""
         mark = self.folder / UNPROVEN
-        if mark.is_file() and mark.read_bytes() != BOOT_ID.read_bytes():
-            with contextlib.suppress(OSError):  # on a disk that takes nothing it stays a trace, which is doubt
-                mark.unlink()
-        return any(not child.name.startswith(whereabouts.FILE) for child in self.folder.iterdir())
+        try:
+            if not self.folder.is_dir():
+                return False
+            if mark.is_file() and mark.read_bytes() != BOOT_ID.read_bytes():
+                with contextlib.suppress(OSError):  # on a disk that takes nothing it stays a trace, which is doubt
+                    mark.unlink()
+            return any(not child.name.startswith(whereabouts.FILE) for child in self.folder.iterdir())
+        except OSError:
+            return True

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keyturn.core.errors import Unavailable
-from keyturn.sandbox.cgroups import populated, processes, remove
+from keyturn.sandbox.cgroups import mounted, populated, processes, remove
 
 FILE = "cgroups.json"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -39,17 +39,25 @@ def read(run_root: Path, name: str) -> Whereabouts:
         boot, places = said["boot"], [str(place) for place in said["places"]]
     except FileNotFoundError:
         return Whereabouts()
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return Whereabouts((NOWHERE,))  # somebody was here, and nobody knows where
     if boot != BOOT_ID.read_text().strip():
         return Whereabouts()
-    ours = [place for place in places if place == NOWHERE or _is_ours(Path(place), name)]
+    tops = mounted()
+    ours = [place for place in places if place == NOWHERE or _is_ours(Path(place), name, tops)]
     return Whereabouts(tuple(ours))
 
 
-def _is_ours(place: Path, name: str) -> bool:
-    """Whether it is a cgroup of v2 with our name: nothing else is ever killed, whatever stands in the file."""
-    return place.name == name and ".." not in place.parts and (place / "cgroup.kill").is_file()
+def _is_ours(place: Path, name: str, tops: tuple[Path, ...]) -> bool:
+    """Whether it is a cgroup of v2 with our name: nothing else is ever killed, whatever stands in the file.
+
+    A link that bears our name could lead to somebody else's cgroup, and a folder that bears it could be none.
+    """
+    try:
+        below = any(place.is_relative_to(top) and place != top for top in tops)
+        return place.name == name and below and place.resolve() == place and (place / "cgroup.kill").is_file()
+    except (OSError, ValueError, RuntimeError):  # no name of a folder, or one that is not ours to look into
+        return False
 
 
 def remember(run_root: Path, name: str, own: Path | None) -> None:
