@@ -152,6 +152,9 @@ def kubernetes(request: pytest.FixtureRequest, place: Path) -> Backend:
 SERVERS = {"docker": docker, "kubernetes": kubernetes}
 """Engines that others keep, asked by their own clients over a fake server whose containers run our real init."""
 
+HOLDING = pytest.mark.parametrize("kit", ["bubblewrap", "fake"], indirect=True)
+"""What can hold still and let go on; a container's lease runs on while it is paused."""
+
 
 @pytest.fixture(
     params=["bubblewrap", "fake", *(pytest.param(name, marks=pytest.mark.slow) for name in ("docker", "kubernetes"))]
@@ -390,6 +393,7 @@ def test_a_sweep_of_nothing_is_proven(kit: Kit) -> None:
     assert (kit.backend.sweep().state, kit.backend.sweep().processes_before) == ("STOPPED", 0)
 
 
+@HOLDING
 def test_who_is_held_still_loses_neither_lease_nor_wall(kit: Kit) -> None:
     running = kit.start("echo", "answer", lease_seconds=0.4, limits=replace(LIMITS, wall_seconds=1.5))
     running.send(b"a", 5)
@@ -407,6 +411,7 @@ def test_who_is_held_still_loses_neither_lease_nor_wall(kit: Kit) -> None:
     assert [look.still for look in kit.backend.look()] == [False]
 
 
+@HOLDING
 def test_nothing_is_held_still_twice_and_nothing_goes_on_unheld(kit: Kit) -> None:
     with pytest.raises(Conflict):
         kit.backend.thaw()
@@ -416,6 +421,7 @@ def test_nothing_is_held_still_twice_and_nothing_goes_on_unheld(kit: Kit) -> Non
     kit.backend.thaw()
 
 
+@HOLDING
 def test_past_its_bound_nothing_goes_on(kit: Kit) -> None:
     running = kit.start("stay")
     kit.backend.freeze(0.2)
@@ -426,12 +432,27 @@ def test_past_its_bound_nothing_goes_on(kit: Kit) -> None:
     assert running.wait().reason == "halted"
 
 
+@HOLDING
 def test_a_halt_ends_what_is_held_still_and_the_next_one_runs(kit: Kit) -> None:
     running = kit.start("stay")
     assert kit.backend.freeze(30).state == "HELD"
     assert kit.backend.halt_all("enough").state == "STOPPED"
     assert running.wait().reason == "halted"
     assert kit.start("succeed").wait().clean
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kit", [*SERVERS], indirect=True)
+def test_who_cannot_be_held_still_is_named_and_runs_on(kit: Kit) -> None:
+    running = kit.start("echo", "answer")
+    held = kit.backend.freeze(30)
+    assert (held.state, held.sandboxes) == ("NOT HELD", 1)
+    assert held.unknown[0].endswith("cannot be held still and go on afterwards; they can be halted")
+    running.send(b"a", 5)
+    assert running.receive(5) == b"a"
+    assert [(look.id, look.still) for look in kit.backend.look()] == [(running.id, False)]
+    with pytest.raises(Conflict):
+        kit.backend.thaw()
 
 
 def test_closing_twice_does_no_harm(kit: Kit) -> None:
