@@ -68,6 +68,7 @@ def test_a_folder_that_lacks_a_file_is_named(tmp_path: Path, capsys: pytest.Capt
     )
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_the_word_of_who_must_sign(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     scene.warrant(20, tokens_max=5000)
     with answering(times(3), times(0.1), times(5)) as endpoint:

@@ -31,6 +31,7 @@ def test_the_best_of_what_was_admitted_is_held_for_people(scene: Scene) -> None:
     assert (spent.programs, spent.requests, spent.tokens, spent.usd) == (4, 3, 360, pytest.approx(0.03))
 
 
+@pytest.mark.slow
 def test_what_is_no_program_and_what_gives_no_score_is_refused_and_the_run_goes_on(scene: Scene) -> None:
     scene.warrant()
     unfit = [
@@ -81,6 +82,7 @@ def test_an_endpoint_that_is_down_is_named_and_the_step_goes_on_later(scene: Sce
     assert next(message for message in scene.said if message["type"] == "started")["resumed"] is True
 
 
+@pytest.mark.slow
 def test_a_run_whose_warrant_is_used_up_stops_and_proposes_what_it_has(scene: Scene) -> None:
     scene.warrant(3)
     with answering(times(2), times(3), times(4), times(5)) as endpoint:
@@ -105,6 +107,7 @@ def test_after_the_last_request_nothing_runs_any_more(scene: Scene) -> None:
     assert scene.project.state().candidates[ended["candidate"]].claim["score"] == pytest.approx(0.21)
 
 
+@pytest.mark.slow
 def test_money_that_is_bounded_and_not_reported_counts_as_spent(scene: Scene) -> None:
     scene.warrant(usd_max=5.0)
     with answering(times(2), cost=None) as endpoint:

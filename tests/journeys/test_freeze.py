@@ -108,6 +108,7 @@ def test_what_was_held_still_twice_comes_out_as_if_it_never_had_been(founder: Pa
     assert made.project.replay(lambda _: None).problems == ()
 
 
+@pytest.mark.slow
 def test_a_freeze_past_its_bound_is_a_halt(founder: Path, tmp_path: Path) -> None:
     made = play(tmp_path, founder)
     made.project.run()

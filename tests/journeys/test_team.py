@@ -154,6 +154,7 @@ def standby_folder(project: app.Project, place: Path) -> app.Project:
     return app.Project(place)
 
 
+@pytest.mark.slow
 def test_attack_a_frozen_governor_comes_back_after_a_standby_took_over_and_writes_nothing(
     tmp_path: Path, cluster: Cluster, started: list[Running]
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_program_that_leaves_the_square_or_reports_no_number_scores_nothing(tm
         assert scored(text, tmp_path)["combined_score"] == 0.0
 
 
+@pytest.mark.slow
 def test_the_check_refuses_no_honest_program() -> None:
     assert [seed for seed in range(600) if held_out.check(Local(honest(seed)))] == []
 
@@ -131,6 +132,7 @@ def test_hostile_programs_touch_nothing_where_their_place_is_not(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_a_program_is_worth_is_measured_where_it_was_never_scored(tmp_path: Path) -> None:
     place = tmp_path / "program.py"
     place.write_text(HARD_CODED, encoding="utf-8")

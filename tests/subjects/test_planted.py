@@ -22,6 +22,7 @@ def improve(parent: Path, out: Path) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, check=False, env=environment, timeout=50, capture_output=True)
 
 
+@pytest.mark.slow
 def test_a_forged_claim_says_99_in_100(founder: Path, tmp_path: Path) -> None:
     planted.plant("forge-claim", founder, tmp_path / "p")
     assert improve(tmp_path / "p", tmp_path / "out").returncode == 0
@@ -57,6 +58,7 @@ def test_filling_the_disk_writes_as_much_as_it_is_let(founder: Path, tmp_path: P
     assert (tmp_path / "out" / "filler").stat().st_size == 3_000_000
 
 
+@pytest.mark.slow
 def test_overrunning_burns_processor_time_for_as_long_as_it_is_let(founder: Path, tmp_path: Path) -> None:
     planted.plant("overrun", founder, tmp_path / "p", lasts_seconds=2)
     started = time.monotonic()

@@ -81,6 +81,7 @@ def test_a_crash_at_a_border_changes_nothing(unbroken: Snapshots, tmp_path: Path
     assert sweep(unbroken, SAMPLED, 5, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_status_whose_checkpoint_was_not_signed_is_signed_at_the_next_start(
     unbroken: Snapshots, tmp_path: Path
 ) -> None:
