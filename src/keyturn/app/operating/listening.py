@@ -51,13 +51,17 @@ def listening(place: Place, governor: Governor) -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Ear:
-    """How far was heard; the halts in `heard` are carried out, or stood before and are the flow's to make good."""
+    """How far was heard; the halts in `heard` are carried out, or stood before and are the flow's to make good.
+
+    `tried` is the one that was begun here last, whether or not its kill was written.
+    """
 
     place: Place
     governor: Governor
     history: History
     heard: set[str]
     done: threading.Event = field(default_factory=threading.Event)
+    tried: str = ""
 
     def listen(self, store: LogStore) -> None:
         why = "an error of the program itself"
@@ -93,9 +97,11 @@ class _Ear:
         halt, governor = self.history.state.halt, self.governor
         if halt is None or halt.id in self.heard:
             return
-        if (governor.latch.reason() or "").startswith(f"{halt.id} "):
+        latched = (governor.latch.reason() or "").startswith(f"{halt.id} ")
+        if latched and halt.id != self.tried:  # else our own try latched it, and its kill failed
             self.heard.add(halt.id)  # it came through our own door
             return
+        self.tried = halt.id
         receipt = halts.act(governor.halter, governor.latch, by=halt.by, reason=halt.reason, name=halt.id)
         self.heard.add(halt.id)  # only now: what failed is tried again
         with self.place.opened() as own:
