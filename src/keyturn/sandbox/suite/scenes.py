@@ -24,9 +24,11 @@ REPORT_SECONDS_MAX = 15.0
 PIPE_SECONDS = 0.25
 """How long after its end a pipe may still show a writer."""
 
-SILENT_WALL_SECONDS = 0.5
+SILENT_WALL_SECONDS = 2.0
+"""Long enough for an interpreter to start and to speak once, on a machine that is slow or busy."""
+
 CPUS = 0.5
-LEASE_SECONDS = 0.5
+LEASE_SECONDS = 1.0
 LEASE_MARGIN_SECONDS = 1.0
 """How much later than its lease a sandbox without a governor must be dead, on a machine that may be busy."""
 
