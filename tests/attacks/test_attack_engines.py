@@ -79,7 +79,11 @@ def pid_of(server: DockerServer | ClusterServer) -> int:
 
 
 def lives(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+    """Whether it runs; one that ends between the open and the read (`ESRCH`) has ended."""
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 # --- an engine that does not say the truth, or nothing at all

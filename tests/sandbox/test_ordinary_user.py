@@ -197,8 +197,10 @@ sys.stdout.write(json.dumps({
 }))
 """
 
-NOT_FOR_HIM = {"own-executables", "open-by-handle", "devices", "mounts", "cgroups", "kernel-settings", "raise-priority"}
+NOT_FOR_HIM = {"own-executables", "open-by-handle", "devices", "mounts", "cgroups", "kernel-settings"}
 """What an ordinary user may do in no place at all, so that its control fails."""
+
+BUSY = "got through: more processors; else "
 
 
 @pytest.mark.slow
@@ -206,9 +208,15 @@ def test_an_ordinary_users_sandbox_earns_t1_and_the_suite_says_why(place: Path) 
     told = story(place, before=["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"], text=CHECK)
     assert (told["tier"], told["scored"]) == ("T1", 32)
     assert told["weaker"] == ["cgroup", "user", "descriptors"]
-    assert told["open"] == {"memory": "got through: several processes; else no memory: one process"}
+    gotten = told["open"]
+    assert isinstance(gotten, dict)
+    assert gotten.pop("memory") == "got through: several processes; else no memory: one process"
+    # Without a cgroup nothing holds a share of the processors, so this one depends on how many are idle, bare too.
+    assert gotten.pop("raise-priority", BUSY).startswith(BUSY)
+    assert gotten == {}
     without = told["without"]
     assert isinstance(without, dict)
-    assert set(without) - {"kernel-secrets"} == NOT_FOR_HIM  # some kernels show their messages to everybody
+    # Some kernels show their messages to everybody.
+    assert set(without) - {"kernel-secrets", "raise-priority"} == NOT_FOR_HIM
     assert [text for text in without.values() if "ordinary user" not in text] == []
     assert told["left_over"] == ["run", "runtime.json"]

@@ -252,7 +252,7 @@ def test_a_grader_and_its_children_are_gone_at_the_end(tmp_path: Path, cast: Cas
 def _runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
