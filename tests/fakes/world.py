@@ -346,6 +346,7 @@ class World:
                 bank_key=BANK_KEY,
                 trust=lambda: trusts.read(self.home / "trust.json"),
                 tell=self.told.append,
+                grown=lambda name, plan, process: None,
             )
 
     @property

@@ -202,6 +202,7 @@ def governed(story: Story, later: int, tier: str) -> tuple[PlainLog, Governor]:
         bank_key=b"bank",
         trust=lambda: pytest.fail("nothing is loaded here"),
         tell=lambda _: None,
+        grown=lambda name, plan, process: None,
     )
     return log, governor
 

@@ -38,7 +38,7 @@ from keyturn.flow import incident as incidents
 from keyturn.flow import permit as permits
 from keyturn.flow import warrant as warrants
 from keyturn.flow.dossier import seal_other
-from keyturn.flow.governor import Governor
+from keyturn.flow.governor import Governor, Grown
 from keyturn.flow.log import Log
 from keyturn.flow.run import is_for_others
 from keyturn.flow.run import run as run_flow
@@ -173,11 +173,11 @@ class Project:
             return verify_store(store, trust=self.home / "trust.json", tell=tell)
 
     @contextmanager
-    def governing(self, tell: Tell, *, standby: bool = False) -> Iterator[Governor]:
+    def governing(self, tell: Tell, *, standby: bool = False, grown: Grown | None = None) -> Iterator[Governor]:
         """The governor of this project: the only one; `standby` waits until the place is free."""
         from keyturn.app.operating.governing import governing
 
-        with governing(self, tell, standby=standby) as governor:
+        with governing(self, tell, standby=standby, grown=grown) as governor:
             yield governor
 
     def run(
@@ -187,13 +187,14 @@ class Project:
         wait: bool = False,
         standby: bool = False,
         tell: Tell = lambda _: None,
+        grown: Grown | None = None,
         founder: Mapping[str, bytes] | None = None,
     ) -> Step:
         """Run the loop until only people can go on; `wait` waits for them too, `standby` waits for its turn first.
 
-        Where a loop of others makes the candidates, it goes no further than to where that loop is to be run.
+        `grown` hears of each block of a trial. A loop of others, where one makes the candidates, is not run here.
         """
-        with self.governing(tell, standby=standby) as governor:
+        with self.governing(tell, standby=standby, grown=grown) as governor:
             if shadow:
                 from keyturn.flow.shadow import run_shadow
 

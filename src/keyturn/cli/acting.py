@@ -6,6 +6,7 @@ Never touches a key: the person's own process signs, `keyturn.app` only names th
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from keyturn.cli.screen import count, safe, short, utc
 from keyturn.cli.screens import loop
 from keyturn.cli.screens import stop as stops
 from keyturn.cli.screens import waiting as waits
+from keyturn.cli.trials.growing import Growing
 from keyturn.core import agenda
 from keyturn.core.agenda import Step
 from keyturn.core.bounds import Bounds
@@ -36,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
             "a loop of others makes the candidates of this project, and `keyturn run` cannot start it",
             help=f"`{waits.RUN_THE_LOOP}{context.there(args)} --shadow`, or `shadow=True` in a loop of your own",
         )
-    step = project.run(shadow=args.shadow, wait=args.wait, standby=args.standby, tell=context.teller(args))
+    growing = Growing(context.teller(args), sys.stderr if args.json else sys.stdout)
+    step = project.run(shadow=args.shadow, wait=args.wait, standby=args.standby, tell=growing.tell, grown=growing.block)
     if args.shadow and not isinstance(step, agenda.Halted):
         return _shadowed(args, project.state())
     state = project.state()

@@ -165,11 +165,17 @@ def trial_show(args: argparse.Namespace) -> int:
 
     state = context.project(args).state()
     known = context.find("trial", args.trial, state.trials, where="`keyturn candidate show`")
+    if args.svg:
+        from keyturn.cli.trials.picture import trial_svg
+
+        Path(args.svg).write_text(trial_svg(state, known), encoding="utf-8")
     if args.json:
-        context.emit({**_mapping(known), "banners": waits.banners(state)})
+        context.emit({**_mapping(known), "svg": args.svg, "banners": waits.banners(state)})
         return 0
     sheet = context.sheet()
     screen.show(sheet, state, known)
+    if args.svg:
+        sheet.line(f"the picture is in {args.svg}")
     context.out(sheet)
     return 0
 

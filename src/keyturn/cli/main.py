@@ -249,11 +249,11 @@ def _candidate(made: argparse.ArgumentParser) -> None:
 
 
 def _trial(made: argparse.ArgumentParser) -> None:
-    verbs = _verbs(made)
-    show = _verb(verbs, "show", "its plan, its two bets, and what it showed", LOOKING, "trial_show")
-    again = _verb(verbs, "replay", "compute a trial again from the log, to the bit", CHECKING, "trial_replay")
-    for one in (show, again):
-        one.add_argument("trial", metavar="TRIAL", help="such as c3/centre")
+    from functools import partial
+
+    from keyturn.cli.words import trial
+
+    trial.fill(partial(_verb, _verbs(made)))
 
 
 def _permit(made: argparse.ArgumentParser) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from keyturn.core.betting import Process
 from keyturn.core.errors import MalformedInput, TamperDetected
 from keyturn.core.events import Document
 from keyturn.core.policy import Policy
 from keyturn.core.state import Lineage, State
 from keyturn.core.terms import Digest
+from keyturn.core.trial import TrialPlan
 from keyturn.flow.log import Log
 from keyturn.flow.ports import Artifacts, Blobs, Halter, Improver, Latch, Trials
 from keyturn.verify.trust import Trust
 from keyturn.wire.digest import sha256
 
+Grown = Callable[[str, TrialPlan, Process], None]
+"""Hears of each block of a trial that is in the log: the trial's name, its plan, and where its bets stand."""
+
 
 @dataclass(frozen=True, slots=True)
 class Governor:
-    """The ports of one project; `bank_key` hides the banks, `tell` reports progress to whoever watches."""
+    """The ports of one project; `bank_key` hides the banks, `tell` and `grown` report progress to whoever watches."""
 
     log: Log
     improver: Improver
@@ -30,6 +35,7 @@ class Governor:
     bank_key: bytes
     trust: Callable[[], Trust]
     tell: Callable[[str], None]
+    grown: Grown
 
     @property
     def state(self) -> State:

@@ -172,7 +172,7 @@ def _run(
             *alarm_facts(governor, block.alarms, attempt=candidate.attempt, candidate=candidate.name),
         ]
         halted = record_or_trip(governor, facts, block.alarms)
-        governor.tell(f"{trial.id}: {block.process.n} items read")
+        governor.grown(trial.id, plan, block.process)
         if halted:
             raise Interrupted
         if not trials.finished(plan, block.process):

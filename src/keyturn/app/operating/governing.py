@@ -22,12 +22,14 @@ from keyturn.app.policies import policy_of
 from keyturn.app.verifying import keys_over_time
 from keyturn.app.wiring import FileBlobs, FileLatch, governor_lock, read_bank_key
 from keyturn.core import events as ev
+from keyturn.core.betting import Process
 from keyturn.core.errors import Conflict, KeyturnError, Unavailable
 from keyturn.core.state import State
+from keyturn.core.trial import TrialPlan
 from keyturn.flow import halt as halts
 from keyturn.flow.blobs.erase import make_good
 from keyturn.flow.control import ControlDoor
-from keyturn.flow.governor import Governor
+from keyturn.flow.governor import Governor, Grown
 from keyturn.ledger.artifacts import ArtifactStore
 from keyturn.ledger.check import require_continued, require_sound
 from keyturn.ledger.stores.port import LogStore
@@ -51,8 +53,11 @@ BEATS = 4
 
 
 @contextmanager
-def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterator[Governor]:
-    """The governor of this project: the only one, with its door open for a halt; a standby waits for its turn first."""
+def governing(project: Project, tell: Tell, *, standby: bool = False, grown: Grown | None = None) -> Iterator[Governor]:
+    """The governor of this project: the only one, with its door open for a halt; a standby waits for its turn first.
+
+    `grown` hears of each block of a trial; without it, `tell` does.
+    """
     from keyturn.app.sealed import Sealed
 
     with ExitStack() as stack:
@@ -85,6 +90,7 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
             bank_key=read_bank_key(project.home / "bank.key"),
             trust=lambda: trusts.read(project.home / "trust.json"),
             tell=tell,
+            grown=grown or _told_by(tell),
         )
         _tell_what_was_left(governor, sealed.left)
         asks, freezing = Asks(project, sealed, latch, policy_of(log.state)), Freezing(project, sealed, latch, halt_now)
@@ -97,6 +103,15 @@ def governing(project: Project, tell: Tell, *, standby: bool = False) -> Iterato
         for blob in make_good(log, blobs):
             tell(f"the erased blob {blob[:15]}… lay there all the same; it was deleted")
         yield governor
+
+
+def _told_by(tell: Tell) -> Grown:
+    """Tell of each block in one line."""
+
+    def grown(name: str, plan: TrialPlan, process: Process) -> None:
+        tell(f"{name}: {process.n} of at most {plan.items} items read")
+
+    return grown
 
 
 def recorded(project: Project, receipt: Document, *, by: str, witnesses: bool = False) -> Document:
