@@ -83,7 +83,7 @@ class FakeProject:
         tell("all of it")
         return Replay(self.story.state.size, 4, self.problems, "ab" * 32)
 
-    def run(self, *, shadow: bool, wait: bool, standby: bool, tell: Any) -> Step:
+    def run(self, *, shadow: bool, wait: bool, standby: bool, tell: Any, grown: Any) -> Step:
         self.said.append(("run", (shadow, wait)))
         tell("candidate `c6` on \x1b[31m`kind`")
         return next_step(self.story.state, Instant(self.story.at))

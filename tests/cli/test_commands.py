@@ -53,7 +53,8 @@ def test_json_is_exactly_one_object(terminal: Terminal, words: tuple[str, ...]) 
 def test_every_command_of_the_contract_is_there() -> None:
     contract = """init|run|status|doctor|sandbox check|demo|key new|key rotate|person list|policy check|policy diff
         |policy adopt
-        |warrant give|lineage show|candidate show|trial show|trial replay|dossier show|approval give|approval refuse
+        |warrant give|lineage show|candidate show|trial show|trial watch|trial replay|dossier show
+        |approval give|approval refuse
         |permit show|permit explode|permit revoke|verify permit|verify log
         |log list|log tiles|log prove|log state|log key|log check|log fsck|log blob|log erase
         |log replay|log export|audit|halt|freeze|thaw|resume|incident list|incident show|incident aware|loop serve

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from keyturn.cli.screen import WIDTH, Paint, Sheet, clip, columns, count, safe, wants_colour
+from keyturn.cli.screen import WIDTH, Paint, Sheet, clip, count, pad, safe, wants_colour
 from keyturn.cli.screens.scale import Measure, domain, figure, scale
 from keyturn.cli.screens.trial import TONES
 from keyturn.cli.trials.expecting import expected
@@ -20,7 +20,7 @@ from keyturn.core.terms import Verdict
 from keyturn.core.trial import TrialPlan
 
 SHOWN_ERROR = 0.05
-CELLS, BAR = 58, 16
+CELLS, BAR = 58, 6
 
 
 def progress(process: Process) -> tuple[float, float]:
@@ -36,8 +36,8 @@ def words(plan: TrialPlan, process: Process) -> str:
         return f"{process.verdict.value} at item {process.decided_at}"
     found = expected(plan, process)
     if found.verdict is Verdict.UNDECIDED:
-        return f"no verdict in sight; {found.items} to the budget's end"
-    return f"about {found.items} to {found.verdict.value}"
+        return f"{found.items} to the end"
+    return f"~{found.items} to {found.verdict.value}"
 
 
 def line(name: str, plan: TrialPlan, process: Process, paint: Paint) -> str:
@@ -45,9 +45,13 @@ def line(name: str, plan: TrialPlan, process: Process, paint: Paint) -> str:
     full = BAR * process.n // plan.items
     low, high = progress(process)
     mean = figure(process.total / process.n, plan.reference) if process.n else "no item"
-    text = f"{process.n}/{plan.items} {mean}  CLEAR {low:.0%} TRIP {high:.0%}  {words(plan, process)}"
+    shown = safe(name, 23)
+    bets = ""
+    if process.verdict is Verdict.UNDECIDED:
+        bets = f"TRIP {high:.0%}," if high > low else f"CLEAR {low:.0%},"
+    text = " ".join(filter(None, [f"{process.n}/{plan.items}".rjust(9), mean, bets, words(plan, process)]))
     bar = paint("█" * full, TONES[process.verdict]) + paint("·" * (BAR - full), "dim")
-    return f"{clip(safe(name, 24), 24)} {bar} {clip(text, WIDTH - BAR - 2 - min(24, columns(safe(name, 24))))}"
+    return f"{pad(shown, 23)} {bar} {clip(text, WIDTH - BAR - 26)}"
 
 
 class Growing:
@@ -104,4 +108,4 @@ def board(sheet: Sheet, name: str, plan: TrialPlan, process: Process) -> None:
         full = int(share * CELLS)
         bar = sheet.paint("█" * full, "green" if side == "CLEAR" else "red") + sheet.paint("·" * (CELLS - full), "dim")
         sheet.line(f"  {side:5}  {bar} {min(value, 1e300):,.3g} to 1")
-    sheet.line(f"  {1.0 / plan.error:,.0f} to 1 decides; {words(plan, process)}")
+    sheet.line(f"  {1.0 / plan.error:,.0f} to 1 decides; expected: {words(plan, process)}")

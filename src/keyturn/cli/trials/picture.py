@@ -31,10 +31,12 @@ BAND: Final = "The band is an interval: each end is wrong, ever, with a chance o
 MORE_STYLE: Final = """
   .clearcurve { fill: none; stroke: #00795a; stroke-width: 2.4; }
   .tripcurve { fill: none; stroke: #c04e00; stroke-width: 2.4; stroke-dasharray: 7 3; }
+  .cleartext { fill: #00795a; } .triptext { fill: #c04e00; } .undecidedtext { fill: #a87400; }
   .mean { fill: none; stroke: #1c1c1c; stroke-width: 2; } .interval { fill: #0072b2; fill-opacity: 0.16; }
   @media (prefers-color-scheme: dark) {
     .clearcurve { stroke: #2fc79c; } .tripcurve { stroke: #ff8a47; } .mean { stroke: #eceae4; }
     .interval { fill: #56b4e9; fill-opacity: 0.25; }
+    .cleartext { fill: #2fc79c; } .triptext { fill: #ff8a47; } .undecidedtext { fill: #f0b429; }
   }
 """
 
@@ -47,7 +49,7 @@ def trial_svg(state: State, known: Trial) -> str:
     _bets(canvas, known, plan)
     _mean(canvas, known, plan)
     _items(canvas, plan, known)
-    height = MEAN_TOP + HIGH + 100
+    height = MEAN_TOP + HIGH + 116
     canvas.text((LEFT, height - 46), BAND, "soft")
     canvas.text((LEFT, height - 26), f"It decides nothing; the bets do. {_commitments(plan)}", "soft")
     size = f'viewBox="0 0 {WIDE} {height:.0f}" width="{WIDE}" height="{height:.0f}"'
@@ -82,7 +84,7 @@ def _commitments(plan: TrialPlan) -> str:
 def _head(canvas: Canvas, state: State, known: Trial, plan: TrialPlan) -> None:
     verdict = known.verdict.value if known.verdict else "RUNNING?"
     tone = {"CLEAR": "clear", "TRIP": "trip"}.get(verdict, "undecided")
-    canvas.text((LEFT - 60, 46), f"{verdict}: {known.id}", f"{tone} bold", 22)
+    canvas.text((LEFT - 60, 46), f"{verdict}: {known.id}", f"{tone}text bold", 22)
     against = f", paired against the {plan.reference}" if plan.reference else ""
     canvas.text((LEFT - 60, 70), f"{plan.metric} on the suite {plan.suite}{against} · {plan.kind}", "soft", 13)
     seen = f"{len(known.values)} of at most {plan.items} items · planned {utc(known.planned_at)}"
@@ -127,7 +129,7 @@ def _bets(canvas: Canvas, known: Trial, plan: TrialPlan) -> None:
         at = points[-1][1]
         at = at + 16 if ends and abs(at - ends[0]) < 15 else at
         ends.append(at)
-        canvas.text((RIGHT + 8, at + 10), f"bet on {name}", f"{kind} bold", 12)
+        canvas.text((RIGHT + 8, at + 10), f"bet on {name}", f"{kind}text bold", 12)
     if known.verdict in {Verdict.CLEAR, Verdict.TRIP}:
         x = _x(plan, len(known.values), known)
         canvas.add(f'<circle class="{known.verdict.value.lower()}" cx="{x:.1f}" cy="{y(top):.1f}" r="6"/>')

@@ -30,8 +30,7 @@ IDLE_SECONDS = 5.0
 def watch(args: argparse.Namespace) -> int:
     """Redraw a trial as the log grows; without a name each one that runs, until nothing ran for a few seconds."""
     project = context.project(args)
-    state = project.state()
-    known = _wanted(args.trial, state)
+    state, known = _wanted(args, project)
     while True:
         state, known = _to_its_end(args, project, state, known)
         code = _ended(args, state, known)
@@ -72,15 +71,20 @@ def standing(known: Trial) -> tuple[TrialPlan, Process]:
     return plan, Process.from_json(known.process) if known.process else trials.begin(plan)
 
 
-def _wanted(name: str | None, state: State) -> Trial:
-    if name:
-        return context.find("trial", name, state.trials, where="`keyturn candidate show`")
-    running = [known for known in state.trials.values() if known.verdict is None]
-    if not running:
-        raise Conflict(
-            "no trial runs now", help="`keyturn run` starts them; `keyturn trial show TRIAL` shows an ended one"
-        )
-    return running[-1]
+def _wanted(args: argparse.Namespace, project: Project) -> tuple[State, Trial]:
+    """The trial of that name, or the one that runs; where none does, the next that starts within `--seconds`."""
+    until = time.monotonic() + args.seconds
+    while True:
+        state = project.state()
+        if args.trial:
+            return state, context.find("trial", args.trial, state.trials, where="`keyturn candidate show`")
+        running = [known for known in state.trials.values() if known.verdict is None]
+        if running:
+            return state, running[-1]
+        if time.monotonic() >= until:
+            help = "`keyturn run` starts them; `keyturn trial show TRIAL` shows one that ended"
+            raise Conflict(f"no trial ran within {args.seconds:g} seconds", help=help)
+        time.sleep(LOOK_SECONDS)
 
 
 def _drawn(args: argparse.Namespace, known: Trial, *, back: int) -> int:
