@@ -29,8 +29,8 @@ LOOPING = "keyturn.cli.looping"
 AUDITING = "keyturn.cli.auditing.grammar"
 WITNESSING = "keyturn.cli.witnessing.words"
 DEMO = "keyturn.cli.demo.story"
-OPENEVOLVE = "keyturn.cli.openevolving"
-OPENEVOLVE_DEMO = "keyturn.cli.demo.openevolve"
+TRIAL = "keyturn.cli.words.trial"
+VERIFY = "keyturn.cli.words.verify"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -143,26 +143,16 @@ def _demo(made: argparse.ArgumentParser) -> None:
 
 
 def _openevolve(made: argparse.ArgumentParser) -> None:
+    from functools import partial
+
+    from keyturn.cli.words import openevolve
+
     verbs = _verbs(made)
-    new = _verb(verbs, "init", "found a project for a folder in OpenEvolve's layout", OPENEVOLVE, "init")
-    new.add_argument("example", metavar="EXAMPLE", help="its folder: initial_program.py, evaluator.py, ...")
-    new.add_argument("--as", dest="person", metavar="PERSON", required=True, help="the first person of the policy")
-    new.add_argument("--name", help="what it is called (default: the folder's name)")
-    new.add_argument("--demo", action="store_true", help="simulated people may sign; for ever marked so")
-    _signs(new)
-    go = _verb(verbs, "run", "one governed run: every program sealed and judged", OPENEVOLVE, "run")
-    go.add_argument("example", metavar="EXAMPLE", help="its folder")
-    go.add_argument("--iterations", type=int, metavar="N", help="how many (default: what its config.yaml says)")
-    go.add_argument("--config", metavar="FILE", help="another config.yaml")
-    go.add_argument("--checkpoint", metavar="DIR", help="go on from what OpenEvolve saved there")
-    go.add_argument("--output", metavar="DIR", help="where OpenEvolve writes (default EXAMPLE/openevolve_output)")
-    go.add_argument("--shadow", action="store_true", help="record what would be refused and held; refuse nothing")
-    show = verbs.add_parser("demo", help="watch OpenEvolve ungoverned and governed", allow_abbrev=False)
-    show.set_defaults(place=OPENEVOLVE_DEMO, act="demo", json=False)
-    show.add_argument("--out", default="demo-out", metavar="DIR", help="where it plays (default demo-out)")
-    show.add_argument("--seed", type=int, default=4, metavar="N", help="the seed of the whole run (default 4)")
-    show.add_argument("--iterations", type=int, default=40, metavar="N", help="how many programs (default 40)")
-    show.add_argument("--simulated", action="store_true", help="ask nobody: simulated people decide, marked so")
+
+    def plain(name: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help="watch OpenEvolve ungoverned and governed", allow_abbrev=False)
+
+    openevolve.fill(partial(_verb, verbs), plain, _signs)
 
 
 def _key(made: argparse.ArgumentParser) -> None:
@@ -248,14 +238,6 @@ def _candidate(made: argparse.ArgumentParser) -> None:
     show.add_argument("--diagnostics", action="store_true", help="and what the subject printed, in its own words")
 
 
-def _trial(made: argparse.ArgumentParser) -> None:
-    from functools import partial
-
-    from keyturn.cli.words import trial
-
-    trial.fill(partial(_verb, _verbs(made)))
-
-
 def _permit(made: argparse.ArgumentParser) -> None:
     verbs = _verbs(made)
     end = _verb(verbs, "revoke", "end a permit now; free, like every tightening", ACTING, "permit_revoke")
@@ -298,19 +280,6 @@ def _log_files(verbs: _Add) -> None:
     from keyturn.cli.words import log_files
 
     log_files.fill(partial(_verb, verbs), _person)
-
-
-def _verify(made: argparse.ArgumentParser) -> None:
-    verbs = _verbs(made)
-    one = _verb(verbs, "permit", "may these weights load, here, now?", CHECKING, "verify_permit")
-    one.add_argument("bundle", metavar="BUNDLE")
-    one.add_argument("--trust", metavar="FILE", required=True, help="what you pinned: genesis, origin, last head seen")
-    one.add_argument("--weights", metavar="DIR", help="the artifact's files, to be hashed")
-    one.add_argument("--action", default="release", help="what is to be done (default release)")
-    one.add_argument("--scope", help="where (default: the scope that permits name)")
-    one = _verb(verbs, "log", "recompute a log's tree and decide it again", CHECKING, "verify_log")
-    one.add_argument("db", metavar="DB", help="a file `log.db`, or the address of a database")
-    one.add_argument("--trust", metavar="FILE", help="what you pinned")
 
 
 def _elsewhere(place: str) -> Callable[[argparse.ArgumentParser], None]:
@@ -372,11 +341,11 @@ NOUNS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], object]]] = {
     "audit": ("sign that you reviewed a released generation", _audit),
     "lineage": ("what the subject is becoming", _lineage),
     "candidate": ("a proposed successor", _candidate),
-    "trial": ("a sealed run of a candidate", _trial),
+    "trial": ("a sealed run of a candidate", _elsewhere(TRIAL)),
     "permit": ("leave to use an artifact", _permit),
     "incident": ("what went wrong, and which clocks run", _incident),
     "log": ("the only truth", _log),
-    "verify": ("check what others hand over, offline", _verify),
+    "verify": ("check what others hand over, offline", _elsewhere(VERIFY)),
     "witness": ("cosign the logs of others, so that none can show two histories", _elsewhere(WITNESSING)),
     "auditor": ("a witness that decides everything again before it cosigns", _elsewhere(AUDITING)),
     "init": ("found a project in a folder", _init),
