@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from keyturn.cli.screen import Paint, columns
+from keyturn.cli.screens.trial import sides
 from keyturn.cli.trials.expecting import expected
-from keyturn.cli.trials.growing import Growing, line, progress
-from keyturn.cli.trials.watching import standing
+from keyturn.cli.trials.growing import Growing, line, measured, progress
+from keyturn.cli.trials.watching import runs, standing
 from keyturn.core import betting
+from keyturn.core import events as ev
 from keyturn.core.betting import Process
 from keyturn.core.terms import Digest, Verdict
 from keyturn.core.trial import TrialPlan, begin
 from tests.cli.conftest import Terminal
+from tests.core.examples import loop
 
 D = Digest("sha256:" + "0" * 64)
 
@@ -122,6 +125,33 @@ def test_watching_an_ended_trial_draws_it_once(terminal: Terminal) -> None:
     code, body = terminal.json("trial", "watch", "c2/kind")
     assert (code, body["trial"]) == (0, "c2/kind")
     assert body["word"] in {"CLEAR", "TRIP", "UNDECIDED"}
+
+
+def test_a_claim_that_is_shown_to_be_false_is_never_drawn_as_good_news() -> None:
+    planned = plan(kind="claim", items=60)
+    shown = after(planned, 0.0, 2000)
+    assert shown.verdict is Verdict.CLEAR
+    assert measured(planned, shown).tone == "red"
+    assert sides(planned) == ("red", "green")
+    assert "\x1b[31m█" in line("c1/claim", planned, shown, Paint(colour=True))
+
+
+def test_a_line_of_a_trial_that_broke_off_is_taken_away() -> None:
+    stream = Tty()
+    growing = Growing(lambda _: None, stream)
+    growing.block("c1/t", plan(), after(plan(), 0.2, 20))
+    growing.close()
+    growing.close()
+    assert stream.getvalue().endswith("\r\x1b[K")
+    assert stream.getvalue().count("\r\x1b[K") == 2
+
+
+def test_a_trial_whose_candidate_was_refused_in_its_middle_is_not_waited_for() -> None:
+    story = loop().candidate("c1")
+    story.planned("c1", "kind")
+    assert runs(story.state, story.state.trials["c1/kind"])
+    story.add(ev.CandidateRejected, candidate="c1", findings=())
+    assert not runs(story.state, story.state.trials["c1/kind"])
 
 
 def test_watching_where_nothing_runs_ends_and_says_what_starts_it(terminal: Terminal) -> None:

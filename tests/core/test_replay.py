@@ -151,6 +151,23 @@ def test_a_claim_is_tried_on_what_is_claimed() -> None:
         assert [message for _, message in problems(story.events)] == found
 
 
+@pytest.mark.parametrize(("line", "found"), [(0.5, False), (0.4, True)])
+def test_attack_the_same_bytes_pass_a_tightened_line_by_their_old_bets(line: float, found: bool) -> None:
+    """What was cleared under the old line went on decided, and so was never tried under the new one."""
+    story = loop().candidate("c1", root="same")
+    story.tried("c1", "kind", value=0.0)
+    assert story.state.trials["c1/kind"].verdict == "CLEAR"
+    story.add(ev.CandidateRejected, candidate="c1", findings=())
+    text = document()
+    text["thresholds"][0]["line"] = line
+    text["pace"] = {"unaudited_max": 1}
+    story.adopt(text)
+    story.candidate("c2", root="same")
+    story.planned("c2", "kind")
+    said = ["the same bytes were tried as `c1` under another line"] if found else []
+    assert [message for _, message in problems(story.events)] == said
+
+
 # Unlawful entries, one row each
 
 Unlawful = Callable[[], tuple[State, ev.Event]]

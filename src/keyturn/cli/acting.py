@@ -39,7 +39,12 @@ def run(args: argparse.Namespace) -> int:
             help=f"`{waits.RUN_THE_LOOP}{context.there(args)} --shadow`, or `shadow=True` in a loop of your own",
         )
     growing = Growing(context.teller(args), sys.stderr if args.json else sys.stdout)
-    step = project.run(shadow=args.shadow, wait=args.wait, standby=args.standby, tell=growing.tell, grown=growing.block)
+    try:
+        step = project.run(
+            shadow=args.shadow, wait=args.wait, standby=args.standby, tell=growing.tell, grown=growing.block
+        )
+    finally:
+        growing.close()
     if args.shadow and not isinstance(step, agenda.Halted):
         return _shadowed(args, project.state())
     state = project.state()

@@ -16,6 +16,7 @@ from keyturn.core.bounds import OUTPUT_BYTES_RESERVED, output_finding
 from keyturn.core.dossier import claimed
 from keyturn.core.errors import Unavailable
 from keyturn.core.finding import Finding
+from keyturn.core.lawful.trials import asked_otherwise
 from keyturn.core.policy import Suite, Threshold
 from keyturn.core.state import Candidate, Trial
 from keyturn.core.terms import Digest, Verdict
@@ -69,9 +70,6 @@ def _planned(
     It must when the policy asks otherwise than it did when the plan was logged: a plan is never changed.
     """
     name = f"{candidate.name}/{threshold.id}"
-    other = _other_claim(governor, candidate, threshold)
-    if other is not None:
-        return other
     bank = session.bank
     seed = _hidden(governor, f"order:{threshold.id}:{candidate.root}")
     order = trials.order(seed, bank_items=bank.items, clusters=bank.clusters)
@@ -93,6 +91,9 @@ def _planned(
         block_items=suite.block,
         reference=threshold.reference,
     )
+    other = asked_otherwise(governor.state, candidate, plan)
+    if other:
+        return Finding("evidence_must_cover_thresholds", other, "make a candidate of other bytes")
     known = governor.state.trials.get(name)
     if known is None:
         _require_room(governor, starting=True)
@@ -110,23 +111,6 @@ def _planned(
             help="restore the grader and its bank, or refuse the candidate",
         )
     return governor.state.trials[name], order
-
-
-def _other_claim(governor: Governor, candidate: Candidate, threshold: Threshold) -> Finding | None:
-    """Why these bytes must go: they were tried under another claim, and what was bet on that says nothing of this one.
-
-    The same bytes go on with their earlier bets; with a claim of its own each time, one would pass on another's.
-    """
-    if threshold.kind != "claim":
-        return None
-    line = _line(threshold, candidate)
-    for earlier in governor.state.trials.values():
-        if earlier.threshold != threshold.id or earlier.candidate == candidate.name:
-            continue
-        if governor.state.candidates[earlier.candidate].root == candidate.root and earlier.plan["line"] != line:
-            message = f"the same bytes were tried as `{earlier.candidate}` under another claim; bytes have one claim"
-            return Finding("evidence_must_cover_thresholds", message, "make a candidate of other bytes")
-    return None
 
 
 def _line(threshold: Threshold, candidate: Candidate) -> float:

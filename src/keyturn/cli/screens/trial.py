@@ -62,7 +62,7 @@ def _bets(sheet: Sheet, known: Trial, plan: TrialPlan) -> None:
     sheet.title(
         f"THE TWO BETS over {count(len(known.values), 'item')}; a full cell is the line, {1 / plan.error:,.0f} to 1"
     )
-    for name, curve, tone in (("CLEAR", lows, "green"), ("TRIP", highs, "red")):
+    for name, curve, tone in zip(("CLEAR", "TRIP"), (lows, highs), sides(plan), strict=True):
         drawn = spark(curve, CELLS, top=top)
         now = math.exp(min(max(curve[-1], -700.0), 700.0)) if curve else 1.0
         reached = next((place for place, value in enumerate(curve, 1) if value >= top), None)
@@ -76,6 +76,11 @@ def _bets(sheet: Sheet, known: Trial, plan: TrialPlan) -> None:
         "dim",
         indent=2,
     )
+
+
+def sides(plan: TrialPlan) -> tuple[str, str]:
+    """The colours of CLEAR and TRIP: a claim that is shown to be false is CLEAR, and no good news."""
+    return ("red", "green") if plan.kind == "claim" else ("green", "red")
 
 
 def curves(plan: TrialPlan, values: tuple[float, ...]) -> tuple[list[float], list[float]]:

@@ -12,15 +12,32 @@ from typing import TextIO
 
 from keyturn.cli.screen import WIDTH, Paint, Sheet, clip, count, pad, safe, wants_colour
 from keyturn.cli.screens.scale import Measure, domain, figure, scale
-from keyturn.cli.screens.trial import TONES
+from keyturn.cli.screens.trial import sides
 from keyturn.cli.trials.expecting import expected
-from keyturn.core import betting
+from keyturn.core import betting, trial
 from keyturn.core.betting import Process
 from keyturn.core.terms import Verdict
 from keyturn.core.trial import TrialPlan
 
 SHOWN_ERROR = 0.05
 CELLS, BAR = 58, 6
+
+
+def measured(plan: TrialPlan, process: Process) -> Measure:
+    """What was read so far, as every other screen draws it: its colour says what the verdict means, of claims too."""
+    low, high = betting.interval(process, error=SHOWN_ERROR)
+    return Measure(
+        threshold=plan.threshold,
+        kind=plan.kind,
+        reference=plan.reference,
+        line=plan.line,
+        margin=plan.margin,
+        verdict=process.verdict.value if process.n else "missing",
+        items=process.n,
+        estimate=process.total / process.n if process.n else 0.0,
+        low=low,
+        high=high,
+    )
 
 
 def progress(process: Process) -> tuple[float, float]:
@@ -50,7 +67,7 @@ def line(name: str, plan: TrialPlan, process: Process, paint: Paint) -> str:
     if process.verdict is Verdict.UNDECIDED:
         bets = f"TRIP {high:.0%}," if high > low else f"CLEAR {low:.0%},"
     text = " ".join(filter(None, [f"{process.n}/{plan.items}".rjust(9), mean, bets, words(plan, process)]))
-    bar = paint("█" * full, TONES[process.verdict]) + paint("·" * (BAR - full), "dim")
+    bar = paint("█" * full, measured(plan, process).tone) + paint("·" * (BAR - full), "dim")
     return f"{pad(shown, 23)} {bar} {clip(text, WIDTH - BAR - 26)}"
 
 
@@ -65,7 +82,7 @@ class Growing:
 
     def block(self, name: str, plan: TrialPlan, process: Process) -> None:
         """A block was read; at the end of a trial its line stays."""
-        over = process.verdict is not Verdict.UNDECIDED or process.n >= plan.items
+        over = trial.finished(plan, process)
         if not self._terminal:
             if over:
                 self._tell(f"{name}: {count(process.n, 'item')} read; {words(plan, process)}")
@@ -75,37 +92,30 @@ class Growing:
         self._open = not over
 
     def tell(self, message: str) -> None:
-        """Something else is told: below the line that was growing."""
+        """Something else is told, in place of the line that was growing."""
+        self.close()
+        self._tell(message)
+
+    def close(self) -> None:
+        """Take away a line whose trial did not come to its end."""
         if self._open:
             self._stream.write("\r\x1b[K")
+            self._stream.flush()
             self._open = False
-        self._tell(message)
 
 
 def board(sheet: Sheet, name: str, plan: TrialPlan, process: Process) -> None:
     """The board of one trial that grows: its estimate against its line, its bets, and what is to be expected."""
-    low, high = betting.interval(process, error=SHOWN_ERROR)
-    measure = Measure(
-        threshold=plan.threshold,
-        kind=plan.kind,
-        reference=plan.reference,
-        line=plan.line,
-        margin=plan.margin,
-        verdict=process.verdict.value if process.n else "missing",
-        items=process.n,
-        estimate=process.total / process.n if process.n else 0.0,
-        low=low,
-        high=high,
-    )
-    over = process.verdict is not Verdict.UNDECIDED or process.n >= plan.items
-    word = process.verdict.value if over else "RUNNING"
-    sheet.line(sheet.paint(f"{word}  {safe(name, 60)}", TONES[process.verdict], "bold"))
+    measure = measured(plan, process)
+    word = process.verdict.value if trial.finished(plan, process) else "RUNNING"
+    sheet.line(sheet.paint(f"{word}  {safe(name, 60)}", measure.tone, "bold"))
     sheet.line(f"  {process.n} of at most {plan.items} items read, in blocks of {plan.block_items}")
     start, end = domain(measure)
-    drawn = sheet.paint(scale(measure, CELLS, start=start, end=end), TONES[process.verdict])
+    drawn = sheet.paint(scale(measure, CELLS, start=start, end=end), measure.tone)
     sheet.line(f"  {figure(start, plan.reference)} ├{drawn}┤ {figure(end, plan.reference)}")
-    for side, share, value in zip(("CLEAR", "TRIP"), progress(process), betting.evidence(process), strict=True):
+    names, shares, fortunes = ("CLEAR", "TRIP"), progress(process), betting.evidence(process)
+    for side, tone, share, value in zip(names, sides(plan), shares, fortunes, strict=True):
         full = int(share * CELLS)
-        bar = sheet.paint("█" * full, "green" if side == "CLEAR" else "red") + sheet.paint("·" * (CELLS - full), "dim")
+        bar = sheet.paint("█" * full, tone) + sheet.paint("·" * (CELLS - full), "dim")
         sheet.line(f"  {side:5}  {bar} {min(value, 1e300):,.3g} to 1")
     sheet.line(f"  {1.0 / plan.error:,.0f} to 1 decides; expected: {words(plan, process)}")

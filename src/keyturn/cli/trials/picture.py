@@ -13,8 +13,10 @@ from xml.sax.saxutils import escape
 from keyturn.cli.lineage_svg import STYLE, Canvas
 from keyturn.cli.screen import safe, short, utc
 from keyturn.cli.screens.scale import ceiling, figure
-from keyturn.cli.screens.trial import curves
+from keyturn.cli.screens.trial import curves, sides
 from keyturn.cli.screens.waiting import banners
+from keyturn.cli.trials import watching
+from keyturn.cli.trials.growing import measured
 from keyturn.core import betting, trial
 from keyturn.core.state import State, Trial
 from keyturn.core.terms import Verdict
@@ -81,9 +83,12 @@ def _commitments(plan: TrialPlan) -> str:
     return f"Committed before the first item: bank {short(plan.bank)}, order {short(plan.order)}."
 
 
+_KINDS: Final = {"green": "clear", "red": "trip", "yellow": "undecided"}
+
+
 def _head(canvas: Canvas, state: State, known: Trial, plan: TrialPlan) -> None:
     verdict = known.verdict.value if known.verdict else "RUNNING?"
-    tone = {"CLEAR": "clear", "TRIP": "trip"}.get(verdict, "undecided")
+    tone = _KINDS[measured(plan, watching.standing(known)[1]).tone] if known.verdict else "undecided"
     canvas.text((LEFT - 60, 46), f"{verdict}: {known.id}", f"{tone}text bold", 22)
     against = f", paired against the {plan.reference}" if plan.reference else ""
     canvas.text((LEFT - 60, 70), f"{plan.metric} on the suite {plan.suite}{against} · {plan.kind}", "soft", 13)
@@ -122,7 +127,7 @@ def _bets(canvas: Canvas, known: Trial, plan: TrialPlan) -> None:
     canvas.stroke((LEFT, y(top)), (RIGHT, y(top)), "line", 'stroke-dasharray="8 5"')
     canvas.text((RIGHT + 8, y(top) - 6), f"{1 / plan.error:,.0f} to 1 decides", "soft", 11)
     ends: list[float] = []
-    for name, curve, kind in zip(("CLEAR", "TRIP"), curves(plan, known.values), ("clear", "trip"), strict=True):
+    for name, curve, kind in zip(("CLEAR", "TRIP"), curves(plan, known.values), _sides(plan), strict=True):
         points = [(_x(plan, 0, known), y(0.0))]
         points += [(_x(plan, item, known), y(value)) for item, value in _thinned(curve)]
         _curve(canvas, points, f"{kind}curve")
@@ -132,7 +137,14 @@ def _bets(canvas: Canvas, known: Trial, plan: TrialPlan) -> None:
         canvas.text((RIGHT + 8, at + 10), f"bet on {name}", f"{kind}text bold", 12)
     if known.verdict in {Verdict.CLEAR, Verdict.TRIP}:
         x = _x(plan, len(known.values), known)
-        canvas.add(f'<circle class="{known.verdict.value.lower()}" cx="{x:.1f}" cy="{y(top):.1f}" r="6"/>')
+        kind = _sides(plan)[known.verdict is Verdict.TRIP]
+        canvas.add(f'<circle class="{kind}" cx="{x:.1f}" cy="{y(top):.1f}" r="6"/>')
+
+
+def _sides(plan: TrialPlan) -> tuple[str, str]:
+    """How CLEAR and TRIP are drawn."""
+    clear, trip = sides(plan)
+    return _KINDS[clear], _KINDS[trip]
 
 
 def _thinned(values: Sequence[float]) -> list[tuple[int, float]]:

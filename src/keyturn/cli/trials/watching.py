@@ -41,13 +41,13 @@ def watch(args: argparse.Namespace) -> int:
 
 
 def _to_its_end(args: argparse.Namespace, project: Project, state: State, known: Trial) -> tuple[State, Trial]:
-    """Draw this trial whenever it has grown, until it ended or everything was halted."""
+    """Draw this trial whenever it has grown, until it ended, its candidate went, or everything was halted."""
     terminal, drawn, read = sys.stdout.isatty() and not args.json, 0, -1
     while True:
         if known.read != read or known.verdict is not None:
             read = known.read
             drawn = _drawn(args, known, back=drawn if terminal else 0)
-        if known.verdict is not None or state.halt is not None:
+        if state.halt is not None or not runs(state, known):
             return state, known
         time.sleep(LOOK_SECONDS)
         state = project.state()
@@ -71,6 +71,11 @@ def standing(known: Trial) -> tuple[TrialPlan, Process]:
     return plan, Process.from_json(known.process) if known.process else trials.begin(plan)
 
 
+def runs(state: State, known: Trial) -> bool:
+    """Whether it may still grow: a candidate that was refused in mid-trial leaves its trial without a verdict."""
+    return known.verdict is None and state.candidates[known.candidate].status == "proposed"
+
+
 def _wanted(args: argparse.Namespace, project: Project) -> tuple[State, Trial]:
     """The trial of that name, or the one that runs; where none does, the next that starts within `--seconds`."""
     until = time.monotonic() + args.seconds
@@ -78,7 +83,7 @@ def _wanted(args: argparse.Namespace, project: Project) -> tuple[State, Trial]:
         state = project.state()
         if args.trial:
             return state, context.find("trial", args.trial, state.trials, where="`keyturn candidate show`")
-        running = [known for known in state.trials.values() if known.verdict is None]
+        running = [known for known in state.trials.values() if runs(state, known)]
         if running:
             return state, running[-1]
         if time.monotonic() >= until:
@@ -101,11 +106,12 @@ def _drawn(args: argparse.Namespace, known: Trial, *, back: int) -> int:
 
 
 def _ended(args: argparse.Namespace, state: State, known: Trial) -> int:
-    """Say that it is over: 0 where it came to its end, 6 where a halt came first."""
-    word, code = (known.verdict.value, 0) if known.verdict else ("HALTED", 6)
+    """Say that it is over: 0 where it came to its end, 6 where a halt came first, 1 where its candidate went."""
+    word, code = (known.verdict.value, 0) if known.verdict else ("HALTED", 6) if state.halt else ("ENDED", 1)
     if args.json:
         body = {"trial": known.id, "word": word, "items": known.read, "banners": waits.banners(state)}
         context.emit({**body, "exit_code": code})
     elif code:
-        print("a halt stands; the trial did not come to its end")
+        why = "a halt stands" if state.halt else f"its candidate is {state.candidates[known.candidate].status}"
+        print(f"{why}; the trial did not come to its end")
     return code

@@ -43,9 +43,31 @@ def trial_planned(state: State, event: ev.TrialPlanned) -> Iterator[tuple[bool, 
         found = getattr(plan, name)
         yield found == wanted, f"its `{name}` is {found}; the policy says {wanted}"
     yield plan.items <= suite.items_max, f"its budget is {plan.items}; the policy allows {suite.items_max}"
+    other = asked_otherwise(state, candidate, plan)
+    yield not other, other
     number = submission(lineage, event.threshold, candidate)
     share = betting.error_of_submission(lifetime_error=threshold.lifetime_error, submission=number)
     yield plan.error == share, f"it spends an error of {plan.error}; submission {number} may spend {share}"
+
+
+QUESTION: Final = ("kind", "suite", "metric", "reference", "line", "margin", "estimand")
+"""What of a plan says what is asked; bets on one question say nothing of another."""
+
+
+def asked_otherwise(state: State, candidate: Candidate, plan: TrialPlan) -> str:
+    """Why these bytes cannot be tried by this plan: an earlier trial of them asked another question; empty if none did.
+
+    The same bytes go on with their earlier bets. Under a line that was tightened since, or another claim, they would
+    pass by what was bet against the old one.
+    """
+    for earlier in state.trials.values():
+        if earlier.threshold != plan.threshold or earlier.candidate == candidate.name:
+            continue
+        differs = [name for name in QUESTION if earlier.plan.get(name) != getattr(plan, name)]
+        if differs and state.candidates[earlier.candidate].root == candidate.root:
+            what = "claim" if plan.kind == "claim" and differs == ["line"] else " and ".join(differs)
+            return f"the same bytes were tried as `{earlier.candidate}` under another {what}"
+    return ""
 
 
 def _wanted(threshold: Threshold, suite: Suite, candidate: Candidate) -> dict[str, object]:
